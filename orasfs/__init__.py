@@ -1,0 +1,1 @@
+"""orasfs mounts OCI registries as directories."""

@@ -1,0 +1,1 @@
+"""The orasfs command: argument parsing and exit codes, nothing else."""

@@ -1,0 +1,6 @@
+"""The command's entry point."""
+
+
+def main() -> None:
+    """Run the orasfs command."""
+    raise NotImplementedError

@@ -1,0 +1,1 @@
+"""The mounted process: its configuration, its composition, its start and end."""

@@ -1,0 +1,146 @@
+"""Every exception that orasfs raises on purpose, in one tree.
+
+Owns the names of what can go wrong. Knows no errno and no HTTP: `orasfs.fuse.errno` says which
+errno a class becomes, and the boundary that made a foreign call translates foreign exceptions.
+
+    OrasfsError
+    ├── InvalidInput            what a person or a document said is malformed
+    │   ├── InvalidName         a name, reference or mount source
+    │   └── InvalidContent      a manifest, index or layer that breaks its specification
+    │       └── ContentRefused  well formed, but would do harm: traversal, duplicates, too large
+    ├── NotFound                it does not exist (the registry said so, or nothing names it)
+    ├── ReadOnly                a write into what is committed
+    ├── NotPermitted            an operation that is never allowed on this kind of name
+    ├── NotADirectory           a lookup below something that is no directory
+    ├── IsADirectory            a file operation on a directory
+    ├── NoAttribute             no such extended attribute
+    ├── Unsupported             this registry or filesystem cannot do it
+    ├── RegistryError           the registry answered, and the answer is a failure
+    │   ├── Unauthorized        credentials missing or rejected
+    │   ├── Forbidden           known, and not allowed
+    │   ├── RateLimited         still refused after the retries its Retry-After allowed
+    │   └── RegistryFailure     5xx, or an answer that makes no sense
+    ├── Unreachable             no answer, or not all of it
+    │   ├── TimedOut
+    │   ├── ConnectionRefused
+    │   ├── HostUnreachable     no route, or no such host
+    │   ├── TLSFailure
+    │   └── ConnectionBroken    the connection ended in the middle of an answer
+    ├── ContentMismatch         bytes that are not what their descriptor says (digest or size)
+    ├── StorageFull             the cache's or the staging disk is full
+    └── StorageFailure          the local disk failed in another way
+"""
+
+
+class OrasfsError(Exception):
+    """Base of all deliberate failures; `str(error)` is a sentence for a person."""
+
+
+class InvalidInput(OrasfsError):
+    """Something given to us is malformed; the message says what and how to mend it."""
+
+
+class InvalidName(InvalidInput):
+    """A name, a reference or a mount source that is not valid."""
+
+
+class InvalidContent(InvalidInput):
+    """A manifest, an index or a layer that breaks its specification; names the field."""
+
+
+class ContentRefused(InvalidContent):
+    """Well-formed content that is refused, because following it would do harm."""
+
+
+class NotFound(OrasfsError):
+    """What was asked for does not exist."""
+
+
+class ReadOnly(OrasfsError):
+    """A write into something that is committed."""
+
+
+class NotPermitted(OrasfsError):
+    """An operation that this kind of name never allows."""
+
+
+class NotADirectory(OrasfsError):
+    """A directory operation on something else."""
+
+
+class IsADirectory(OrasfsError):
+    """A file operation on a directory."""
+
+
+class NoAttribute(OrasfsError):
+    """The node has no extended attribute of that name."""
+
+
+class Unsupported(OrasfsError):
+    """The registry or the filesystem does not offer this."""
+
+
+class RegistryError(OrasfsError):
+    """The registry answered with a failure.
+
+    Attributes:
+        status: the HTTP status code, 0 where none applies.
+        code: the specification's error code (for example MANIFEST_UNKNOWN), "" where none came.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Unauthorized(RegistryError):
+    """The registry wants credentials, or rejected those it got."""
+
+
+class Forbidden(RegistryError):
+    """The registry knows who asks and refuses."""
+
+
+class RateLimited(RegistryError):
+    """The registry still limits us after the retries that its deadline allows."""
+
+
+class RegistryFailure(RegistryError):
+    """A 5xx answer, or one that breaks the protocol."""
+
+
+class Unreachable(OrasfsError):
+    """No answer came, or not the whole of it."""
+
+
+class TimedOut(Unreachable):
+    """A deadline passed."""
+
+
+class ConnectionRefused(Unreachable):
+    """Nothing listens at the address."""
+
+
+class HostUnreachable(Unreachable):
+    """There is no route to the host, or no such host."""
+
+
+class TLSFailure(Unreachable):
+    """The TLS handshake or the certificate failed."""
+
+
+class ConnectionBroken(Unreachable):
+    """The connection ended before the answer did."""
+
+
+class ContentMismatch(OrasfsError):
+    """Bytes whose size or digest is not what their descriptor says; they are never kept."""
+
+
+class StorageFull(OrasfsError):
+    """The local disk has no space left."""
+
+
+class StorageFailure(OrasfsError):
+    """The local disk failed."""

@@ -1,0 +1,1 @@
+"""The FUSE transport: the only package that imports pyfuse3."""

@@ -1,0 +1,1 @@
+"""The distribution API of a remote registry: the only package that knows HTTP."""

@@ -1,0 +1,1 @@
+"""Local content-addressable storage: OCI image layouts, the cache, unpacked layers."""

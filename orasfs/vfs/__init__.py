@@ -1,0 +1,1 @@
+"""The filesystem without FUSE: inodes, handles, namespaces and nodes over ports."""

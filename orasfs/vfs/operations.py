@@ -1,0 +1,173 @@
+"""The port of the filesystem: what a transport (FUSE today) asks of it, in our own types.
+
+Each method says when the kernel causes it. Names are `str`, with bytes that are no UTF-8 as
+surrogate escapes. Methods raise `orasfs.errors`; the transport turns them into errnos.
+
+Lookup counts (Linux Documentation/filesystems/fuse): the kernel holds a reference to an inode for
+each answer to `lookup` and each directory entry it accepted, and gives them back by `forget`.
+`lookup` counts by itself; for `readdir` the transport calls `count_lookup` once the kernel has
+accepted an entry.
+"""
+
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+Ino = NewType("Ino", int)
+Fh = NewType("Fh", int)
+
+ROOT_INO = Ino(1)
+FOREVER_SECONDS = 365 * 86_400.0  # below a digest nothing changes
+
+
+@dataclass(frozen=True, slots=True)
+class Attr:
+    """Attributes of an inode; `mode` includes the file type bits, sizes are bytes.
+
+    Times are all `mtime_ns`; the owner is the mounting user, which the transport fills in.
+    """
+
+    ino: Ino
+    mode: int
+    size: int
+    mtime_ns: int
+    link_count: int = 1
+
+    @property
+    def blocks(self) -> int:
+        """Units of 512 bytes: as for a file without holes, or archivers would write zeros."""
+        return -(-self.size // 512)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether the mode says directory."""
+        return stat.S_ISDIR(self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An answer to a lookup: attributes, and how long the kernel may keep name and attributes.
+
+    A negative entry (`attr` is None) says that the name does not exist, for `name_seconds`.
+    """
+
+    attr: Attr | None
+    name_seconds: float
+    attr_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryEntry:
+    """A name in a listing; `next_id` continues behind it, as long as the handle lives."""
+
+    name: str
+    entry: Entry
+    next_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """An open file: whether cached pages stay valid, and whether the kernel must not cache."""
+
+    fh: Fh
+    keep_cache: bool
+    direct_io: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FilesystemStatus:
+    """statvfs(3): sizes in `block_size` units, counts of inodes."""
+
+    block_size: int
+    blocks: int
+    blocks_free: int
+    blocks_available: int
+    files: int
+    files_free: int
+    name_max: int = 255
+
+
+class Operations(Protocol):
+    """What the kernel asks. All waits end within the mount's `wait` option."""
+
+    async def lookup(self, parent: Ino, name: str) -> Entry:
+        """Find a name (any path walk over a name that is not in the kernel's cache)."""
+        ...
+
+    async def getattr(self, ino: Ino) -> tuple[Attr, float]:
+        """Return attributes and for how many seconds they hold (stat, and before many calls)."""
+        ...
+
+    def forget(self, ino: Ino, lookups: int) -> None:
+        """Give back references (the kernel dropped the inode). Never raises."""
+        ...
+
+    def count_lookup(self, ino: Ino) -> None:
+        """Count a reference to an inode that `readdir` returned and the kernel accepted."""
+        ...
+
+    async def readlink(self, ino: Ino) -> str:
+        """Return a symlink's target."""
+        ...
+
+    async def open(self, ino: Ino, flags: int) -> OpenFile:
+        """Open a file; `flags` has the bits of the system call.
+
+        Raises:
+            ReadOnly: for writing.
+        """
+        ...
+
+    def read_now(self, fh: Fh, offset: int, size: int) -> bytes | None:
+        """Return bytes that are at hand without waiting, else None: `read` is then asked."""
+        ...
+
+    async def read(self, fh: Fh, offset: int, size: int) -> bytes:
+        """Read up to `size` bytes; fewer mean the end of the file."""
+        ...
+
+    def release(self, fh: Fh) -> None:
+        """Close (the last reference to the open file is gone)."""
+        ...
+
+    async def opendir(self, ino: Ino) -> Fh:
+        """Open a directory for listing."""
+        ...
+
+    async def readdir(self, fh: Fh, start_id: int) -> Sequence[DirectoryEntry]:
+        """Return the next entries behind `start_id` (0 begins), none at the end."""
+        ...
+
+    def releasedir(self, fh: Fh) -> None:
+        """Close a directory."""
+        ...
+
+    async def getxattr(self, ino: Ino, name: str) -> bytes:
+        """Return an extended attribute's value.
+
+        Raises:
+            NoAttribute: there is none of this name.
+            Unsupported: ACLs.
+        """
+        ...
+
+    async def listxattr(self, ino: Ino) -> Sequence[str]:
+        """Return the names of extended attributes that a copy should carry."""
+        ...
+
+    def statfs(self) -> FilesystemStatus:
+        """Tell free space (df). Local only: never asks the network."""
+        ...
+
+
+class Notifier(Protocol):
+    """What the filesystem tells the kernel unasked; both methods return at once."""
+
+    def invalidate_content(self, ino: Ino) -> None:
+        """Drop cached pages of the inode; returns at once, works in the background."""
+        ...
+
+    def invalidate_entry(self, parent: Ino, name: str) -> None:
+        """Drop a name from the kernel's cache; returns at once, works in the background."""
+        ...

@@ -1,0 +1,48 @@
+"""The ports the filesystem looks through: registries, repositories and their content.
+
+Owned by the user, implemented structurally by whoever wires (`orasfs.daemon`): the filesystem
+imports neither the registry client nor the cache.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from orasfs.oci.storage import (
+    BlobOpener,
+    ManifestFetcher,
+    ReferrerLister,
+    RepositoryLister,
+    Resolver,
+    TagLister,
+)
+from orasfs.tree.layers import LayerOpener
+
+
+class Repository(
+    Resolver, ManifestFetcher, TagLister, ReferrerLister, BlobOpener, LayerOpener, Protocol
+):
+    """One repository behind the cache."""
+
+
+class Registry(RepositoryLister, Protocol):
+    """One registry behind the cache."""
+
+    def repository(self, name: str) -> Repository:
+        """Return the repository of that full name; makes no request."""
+        ...
+
+
+class Registries(Protocol):
+    """All registries that a mount may reach."""
+
+    def registry(self, host: str) -> Registry:
+        """Return the registry `HOST[:PORT]` (lower case); makes no request."""
+        ...
+
+    def known(self) -> Sequence[str]:
+        """Return the hosts to list: those configured, and those used so far that answered."""
+        ...
+
+    async def exists(self, host: str) -> bool:
+        """Tell whether the host's name resolves; a `no` is remembered for a while."""
+        ...
