@@ -1,0 +1,165 @@
+"""SingleFlight: one call for a key, whatever its waiters do."""
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from orasfs.aio import SingleFlight
+from orasfs.errors import NotFound, RegistryFailure
+
+
+class Work:
+    """A call that waits for a gate, and counts how often it ran."""
+
+    def __init__(self, outcome: str | Exception) -> None:
+        self.calls = 0
+        self.gate = trio.Event()
+        self._outcome = outcome
+
+    async def __call__(self) -> str:
+        self.calls += 1
+        await self.gate.wait()
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome
+
+
+async def test_waiters_for_one_key_share_one_call(nursery: trio.Nursery) -> None:
+    flights = SingleFlight[str](nursery)
+    work = Work("content")
+    results: list[str] = []
+
+    async def ask() -> None:
+        results.append(await flights.run("key", work))
+
+    async with trio.open_nursery() as askers:
+        for _ in range(20):
+            askers.start_soon(ask)
+        await wait_all_tasks_blocked()
+        assert flights.is_flying("key")
+        work.gate.set()
+    assert results == ["content"] * 20
+    assert work.calls == 1
+    assert not flights.is_flying("key")
+
+
+async def test_keys_do_not_wait_for_each_other(nursery: trio.Nursery) -> None:
+    flights = SingleFlight[str](nursery)
+    slow, quick = Work("slow"), Work("quick")
+    quick.gate.set()
+    async with trio.open_nursery() as askers:
+        askers.start_soon(flights.run, "slow", slow)
+        await wait_all_tasks_blocked()
+        assert await flights.run("quick", quick) == "quick"
+        slow.gate.set()
+
+
+async def test_a_cancelled_waiter_leaves_the_call_to_the_others(nursery: trio.Nursery) -> None:
+    flights = SingleFlight[str](nursery)
+    work = Work("content")
+    results: list[str] = []
+    leaving = trio.CancelScope()
+
+    async def leave() -> None:
+        with leaving:
+            await flights.run("key", work)
+
+    async def stay() -> None:
+        results.append(await flights.run("key", work))
+
+    async with trio.open_nursery() as askers:
+        askers.start_soon(leave)
+        await wait_all_tasks_blocked()
+        askers.start_soon(stay)
+        await wait_all_tasks_blocked()
+        leaving.cancel()
+        await wait_all_tasks_blocked()
+        assert flights.is_flying("key")
+        work.gate.set()
+    assert leaving.cancelled_caught
+    assert results == ["content"]
+    assert work.calls == 1
+
+
+async def test_the_call_goes_on_after_its_last_waiter_left(nursery: trio.Nursery) -> None:
+    flights = SingleFlight[str](nursery)
+    work = Work("content")
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await flights.run("key", work)
+    await wait_all_tasks_blocked()
+    assert work.calls == 1
+    work.gate.set()
+    assert await flights.run("key", work) == "content"
+    assert work.calls == 1
+
+
+async def test_each_waiter_gets_its_own_copy_of_the_error(nursery: trio.Nursery) -> None:
+    flights = SingleFlight[str](nursery)
+    original = RegistryFailure("the registry is ill", status=503, code="UNAVAILABLE")
+    work = Work(original)
+    raised: list[RegistryFailure] = []
+
+    async def ask() -> None:
+        with pytest.raises(RegistryFailure, match="ill") as caught:
+            await flights.run("key", work)
+        raised.append(caught.value)
+
+    async with trio.open_nursery() as askers:
+        askers.start_soon(ask)
+        askers.start_soon(ask)
+        await wait_all_tasks_blocked()
+        work.gate.set()
+    first, second = raised
+    assert first is not second
+    assert original not in raised
+    assert (first.status, first.code) == (503, "UNAVAILABLE")
+    assert first.__cause__ is original
+
+
+async def test_a_key_is_free_again_after_a_failure(nursery: trio.Nursery) -> None:
+    flights = SingleFlight[str](nursery)
+    failing, working = Work(NotFound("no such tag")), Work("content")
+    failing.gate.set()
+    working.gate.set()
+    with pytest.raises(NotFound):
+        await flights.run("key", failing)
+    assert await flights.run("key", working) == "content"
+
+
+async def test_a_result_is_not_remembered(nursery: trio.Nursery) -> None:
+    flights = SingleFlight[str](nursery)
+    work = Work("content")
+    work.gate.set()
+    await flights.run("key", work)
+    await flights.run("key", work)
+    assert work.calls == 2
+
+
+async def test_a_call_that_starts_another_for_its_own_key_sees_itself_flying(
+    nursery: trio.Nursery,
+) -> None:
+    flights = SingleFlight[bool](nursery)
+
+    async def look() -> bool:
+        await trio.lowlevel.checkpoint()
+        return flights.is_flying("key")
+
+    assert await flights.run("key", look)
+
+
+async def test_waiters_end_when_the_nursery_of_the_work_is_cancelled() -> None:
+    ended: list[bool] = []
+
+    async def ask(flights: SingleFlight[str]) -> None:
+        try:
+            await flights.run("key", Work("never"))
+        finally:
+            ended.append(True)
+
+    async with trio.open_nursery() as nursery:
+        flights = SingleFlight[str](nursery)
+        nursery.start_soon(ask, flights)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert ended == [True]
