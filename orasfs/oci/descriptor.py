@@ -49,7 +49,7 @@ class Descriptor:
     media_type: str
     digest: Digest
     size: int
-    annotations: Mapping[str, str] = field(default=_NOTHING, hash=False)
+    annotations: Mapping[str, str] = field(default_factory=lambda: _NOTHING, hash=False)
     urls: tuple[str, ...] = ()
     data: bytes | None = None
     platform: Platform | None = None
