@@ -28,7 +28,8 @@ errno a class becomes, and the boundary that made a foreign call translates fore
     │   └── ConnectionBroken    the connection ended in the middle of an answer
     ├── ContentMismatch         bytes that are not what their descriptor says (digest or size)
     ├── StorageFull             the cache's or the staging disk is full
-    └── StorageFailure          the local disk failed in another way
+    ├── StorageFailure          the local disk failed in another way
+    └── MountFailed             the filesystem could not be mounted or unmounted
 """
 
 
@@ -144,3 +145,7 @@ class StorageFull(OrasfsError):
 
 class StorageFailure(OrasfsError):
     """The local disk failed."""
+
+
+class MountFailed(OrasfsError):
+    """The filesystem could not be mounted or unmounted; the message says what mends it."""

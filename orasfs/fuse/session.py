@@ -1,0 +1,209 @@
+"""The FUSE session: mount, serve until told to stop, unmount; and what is told to the kernel.
+
+Owns pyfuse3's life cycle and the mount options that it needs. Knows the port of the filesystem
+and nothing behind it.
+
+INVARIANT: whatever ends `serve`, the mount is gone when it returns.
+INVARIANT: nothing in this process touches a path below the mountpoint: it would wait for itself.
+"""
+
+import logging
+import os
+import queue
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import pyfuse3
+import trio
+
+from orasfs.errors import MountFailed
+from orasfs.fuse.adapter import FuseAdapter
+from orasfs.vfs.operations import Ino, Operations
+
+logger = logging.getLogger(__name__)
+
+READ_AHEAD_KIB = 1024
+GRACE_SECONDS = 3.0  # what requests under way get to end by themselves when we stop
+MAX_REQUESTS = 1000  # requests that may wait at once; the kernel bounds only background ones
+IDLE_TASKS = 4
+NOTIFIER_JOIN_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """How to mount.
+
+    Attributes:
+        source: what /proc/mounts shows as the device.
+        allow_other: whether other users than the mounting one may look in.
+        read_only: whether the kernel itself refuses to write.
+        flags: further options for the kernel, for example "noexec".
+    """
+
+    source: str
+    allow_other: bool = False
+    read_only: bool = False
+    flags: tuple[str, ...] = ()
+
+
+def mount_options(options: SessionOptions) -> set[str]:
+    """Return the mount options as libfuse takes them.
+
+    `max_read` must not be among them: pyfuse3 cannot set the connection's value, which libfuse
+    then compares with it.
+    """
+    chosen = {
+        *pyfuse3.default_options,  # default_permissions: the kernel checks the mode bits
+        f"fsname={_escaped(options.source)}",
+        "subtype=orasfs",
+        "nosuid",
+        "nodev",
+        *options.flags,
+    }
+    if options.allow_other:
+        chosen.add("allow_other")
+    if options.read_only:
+        chosen.add("ro")
+    return chosen
+
+
+def _escaped(source: str) -> str:
+    """Escape what libfuse's parser splits at; pyfuse3 passes ASCII only."""
+    ascii_only = os.fsencode(source).decode("ascii", "replace").replace("\ufffd", "?")
+    printable = re.sub(r"[\x00-\x1f\x7f]", "?", ascii_only)
+    return printable.replace("\\", "\\\\").replace(",", "\\,")
+
+
+async def serve(
+    operations: Operations,
+    mountpoint: str,
+    options: SessionOptions,
+    *,
+    notifier: "SessionNotifier",
+    on_ready: Callable[[], None],
+    stop: trio.Event,
+) -> None:
+    """Mount `operations` and answer the kernel until somebody unmounts it or `stop` is set.
+
+    Args:
+        operations: the filesystem.
+        mountpoint: an absolute path.
+        options: how to mount.
+        notifier: works as long as the session lives.
+        on_ready: called once the kernel has been answered for the first time.
+        stop: ends the session. Requests under way get a few seconds, then an error.
+
+    Raises:
+        MountFailed: the kernel or fusermount3 refused; fusermount3 has said why on stderr.
+    """
+    adapter = FuseAdapter(operations, os.getuid(), os.getgid())
+    try:
+        pyfuse3.init(adapter, mountpoint, mount_options(options))
+    except RuntimeError as error:
+        raise MountFailed(f"{mountpoint}: cannot mount: {error}") from error
+    try:
+        with notifier:
+            await _answer(adapter, mountpoint, on_ready, stop)
+    finally:
+        pyfuse3.close(unmount=True)
+        logger.info("unmounted mountpoint=%s", mountpoint)
+
+
+async def _answer(
+    adapter: FuseAdapter, mountpoint: str, on_ready: Callable[[], None], stop: trio.Event
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_announce, adapter, mountpoint, on_ready)
+        nursery.start_soon(_terminate_on, stop, nursery.cancel_scope)
+        await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=MAX_REQUESTS)
+        nursery.cancel_scope.cancel()
+
+
+async def _announce(adapter: FuseAdapter, mountpoint: str, on_ready: Callable[[], None]) -> None:
+    await adapter.initialized.wait()
+    # The kernel takes its own value from our first answer, so ours is set behind it.
+    raise_read_ahead(mountpoint)
+    logger.info("mounted mountpoint=%s", mountpoint)
+    on_ready()
+
+
+async def _terminate_on(stop: trio.Event, scope: trio.CancelScope) -> None:
+    await stop.wait()
+    pyfuse3.terminate()
+    await trio.sleep(GRACE_SECONDS)
+    logger.warning("requests still under way are given up after_seconds=%s", GRACE_SECONDS)
+    scope.cancel()
+
+
+def raise_read_ahead(
+    mountpoint: str, *, proc: Path = Path("/proc"), sys: Path = Path("/sys")
+) -> None:
+    """Let the kernel read ahead 1 MiB at a time, three times as fast as its 128 KiB.
+
+    Does nothing where /sys is not ours to write: it is a matter of speed only.
+    """
+    try:
+        device = device_of(mountpoint, (proc / "self/mountinfo").read_bytes())
+        if device is None:
+            return
+        knob = sys / "class/bdi" / device / "read_ahead_kb"
+        if int(knob.read_text()) < READ_AHEAD_KIB:
+            knob.write_text(f"{READ_AHEAD_KIB}\n")
+    except (OSError, ValueError) as error:
+        logger.debug("read-ahead stays as it is error=%s", error)
+
+
+def device_of(mountpoint: str, mountinfo: bytes) -> str | None:
+    """Return `major:minor` of what is mounted at a path, by proc(5)'s mountinfo, else None."""
+    wanted = os.fsencode(os.path.realpath(Path(mountpoint).parent) + "/" + Path(mountpoint).name)
+    device = None
+    for line in mountinfo.splitlines():
+        fields = line.split(b" ")
+        if len(fields) > 4 and _unescape(fields[4]) == wanted:
+            device = fields[2].decode("ascii", "replace")  # the last one mounted is on top
+    return device
+
+
+def _unescape(field: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
+
+
+class SessionNotifier:
+    """Tells the kernel to forget, from a thread of its own (vfs.operations.Notifier).
+
+    A notification waits in the kernel for requests on the same directory or pages; sent from a
+    request's own task it would wait for itself. As a context manager it sends what has been told
+    and ends; the session must be there all the while.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        # A daemon thread: one that the kernel lets wait must not keep the process alive.
+        self._thread = threading.Thread(target=self._work, name="fuse-notifier", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._queue.put(None)
+        self._thread.join(NOTIFIER_JOIN_SECONDS)
+
+    def invalidate_content(self, ino: Ino) -> None:
+        """Drop cached pages of the inode."""
+        self._queue.put(lambda: pyfuse3.invalidate_inode(ino))
+
+    def invalidate_entry(self, parent: Ino, name: str) -> None:
+        """Drop a name from the kernel's cache."""
+        self._queue.put(lambda: pyfuse3.invalidate_entry(parent, os.fsencode(name)))
+
+    def _work(self) -> None:
+        while (notify := self._queue.get()) is not None:
+            try:
+                notify()
+            except OSError as error:  # ENOENT: the kernel does not have it, which is as good
+                logger.debug("notification not taken error=%s", error)
