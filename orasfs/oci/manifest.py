@@ -8,9 +8,11 @@ the removed OCI artifact manifest (`blobs` instead of `layers`, no config).
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Annotated
 
 import msgspec
@@ -94,7 +96,8 @@ class _Document(msgspec.Struct, rename="camel"):
     config: _Descriptor | None = None
     layers: list[_Descriptor] | None = None
     blobs: list[_Descriptor] | None = None
-    manifests: list[_Descriptor] | None = None
+    # Unset is not null: `"manifests": null` occurs in the wild, as an index without children.
+    manifests: list[_Descriptor] | msgspec.UnsetType | None = msgspec.UNSET
     subject: _Descriptor | None = None
     annotations: dict[str, str] | None = None
 
@@ -143,33 +146,35 @@ def _kind(document: _Document, media_type: str) -> str:
     is_artifact = mediatype.OCI_ARTIFACT_MANIFEST in (own, media_type)  # has no schemaVersion
     if document.schema_version != 2 and not is_artifact:
         raise InvalidContent(f"manifest: $.schemaVersion: {document.schema_version} instead of 2")
-    # Both lists at once would let two readers see two artifacts (CVE-2021-41190).
-    if document.manifests is not None and document.layers is not None:
-        raise InvalidContent("manifest: $.manifests and $.layers in one document")
     if own:
         return own
     if media_type in known:
         return media_type
-    return mediatype.OCI_INDEX if document.manifests is not None else mediatype.OCI_MANIFEST
+    is_index = document.manifests is not msgspec.UNSET
+    return mediatype.OCI_INDEX if is_index else mediatype.OCI_MANIFEST
+
+
+def _refuse_field(document: _Document, kind: str, *names: str) -> None:
+    """Refuse the lists of another kind: two readers could see two artifacts (CVE-2021-41190)."""
+    for name in names:
+        if getattr(document, name) not in (None, msgspec.UNSET):
+            raise InvalidContent(f"manifest: $.{name}: does not belong into {kind}")
 
 
 def _index(document: _Document, kind: str, raw: bytes) -> Index:
-    if document.layers is not None or document.config is not None:
-        raise InvalidContent("index: $.layers or $.config in an index")
-    # `"manifests": null` occurs in the wild, as an empty list.
+    _refuse_field(document, kind, "layers", "config")
     return Index(
         media_type=kind,
         manifests=_descriptors(document.manifests or [], "$.manifests"),
         artifact_type=document.artifact_type,
         subject=_descriptor(document.subject, "$.subject") if document.subject else None,
-        annotations=document.annotations or {},
+        annotations=_frozen(document.annotations),
         raw=raw,
     )
 
 
 def _manifest(document: _Document, kind: str, raw: bytes) -> Manifest:
-    if document.manifests is not None:
-        raise InvalidContent("manifest: $.manifests in a manifest")
+    _refuse_field(document, kind, "manifests")
     config = _descriptor(document.config, "$.config") if document.config else None
     if kind == mediatype.OCI_ARTIFACT_MANIFEST:
         layers = _descriptors(document.blobs or [], "$.blobs")
@@ -183,9 +188,13 @@ def _manifest(document: _Document, kind: str, raw: bytes) -> Manifest:
         config=config,
         artifact_type=document.artifact_type or (config.media_type if config else ""),
         subject=_descriptor(document.subject, "$.subject") if document.subject else None,
-        annotations=document.annotations or {},
+        annotations=_frozen(document.annotations),
         raw=raw,
     )
+
+
+def _frozen(annotations: dict[str, str] | None) -> Mapping[str, str]:
+    return MappingProxyType(annotations or {})
 
 
 def _descriptors(values: list[_Descriptor], path: str) -> tuple[Descriptor, ...]:
@@ -203,7 +212,7 @@ def _descriptor(value: _Descriptor, path: str) -> Descriptor:
         media_type=value.media_type,
         digest=digest,
         size=value.size,
-        annotations=value.annotations or {},
+        annotations=_frozen(value.annotations),
         urls=tuple(value.urls or ()),
         data=_data(value.data, digest, value.size, path),
         platform=_platform(value.platform) if value.platform else None,
@@ -234,13 +243,28 @@ def _platform(value: _Platform) -> Platform:
     )
 
 
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):([0-5]\d))",
+    re.ASCII,
+)
+
+
 def parse_rfc3339_ns(text: str) -> int:
-    """Return the nanoseconds since the epoch of an RFC 3339 time, 0 if it is not one."""
+    """Return the nanoseconds since the epoch of an RFC 3339 time, 0 if it is not one.
+
+    What is finer than a nanosecond is cut off; a leap second is not accepted.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        return 0
+    day, time, fraction, sign, hours, minutes = match.groups()
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(f"{day}T{time}").replace(tzinfo=UTC)
     except ValueError:
         return 0
-    if moment.tzinfo is None:
-        return 0
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
+    if sign:
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
+        since += offset if sign == "-" else -offset
+    seconds = since.days * 86_400 + since.seconds
+    return seconds * 1_000_000_000 + int((fraction or "0")[:9].ljust(9, "0"))

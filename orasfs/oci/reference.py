@@ -6,6 +6,7 @@ reference client's registry/reference.go. `docker.io/alpine` is `docker.io/libra
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from orasfs.errors import InvalidName
 from orasfs.oci.digest import Digest
@@ -51,9 +52,20 @@ def parse_registry(text: str) -> str:
         InvalidName: it is no host name or address, or the port is out of range.
     """
     match = _HOST.fullmatch(text)
-    if match is None or not 0 < int(match["port"] or 443) < 65536:
+    if match is None or not 0 < int(match["port"] or 443) < 65536 or not _is_host(match["host"]):
         raise InvalidName(f"registry {text[:300]!r}: expected HOST or HOST:PORT")
     return text.lower()
+
+
+def _is_host(text: str) -> bool:
+    """Judge what the pattern cannot: lengths (RFC 1035 section 2.3.4) and IPv6 addresses."""
+    if text.startswith("["):
+        try:
+            IPv6Address(text[1:-1])
+        except ValueError:
+            return False
+        return True
+    return len(text) <= 253 and all(len(label) <= 63 for label in text.split("."))
 
 
 def qualify(registry: str, repository: str) -> str:
