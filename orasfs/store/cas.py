@@ -1,0 +1,142 @@
+"""The content store: verified blobs by digest, in an OCI image layout that `oras` shares.
+
+Owns the root directory: oci-layout and index.json (made if missing, never rewritten), blobs/ and
+ingest/. Knows no network and no trio; all calls may block on the disk.
+
+INVARIANT: what is below blobs/ was verified before it got its name. The names need no lock: many
+processes may add to one store, since one name always means the same bytes.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from orasfs.oci import mediatype
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest, verify
+from orasfs.store import disk, ingest
+
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_INDEX = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % mediatype.OCI_INDEX.encode()
+
+
+class ContentStore:
+    """Blobs below one root directory, which is made if it is missing.
+
+    Raises (on construction):
+        StorageFailure: the root cannot be made or written.
+        StorageFull: the disk is full.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ingest_directory = root / "ingest"
+        with disk.translated(f"prepare the cache {root}"):
+            # Private: what a registry shows only to this user is no one else's to read.
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (root / "blobs").mkdir(exist_ok=True)
+            self.ingest_directory.mkdir(exist_ok=True)
+            ingest.sweep(self.ingest_directory)
+            self._make_if_missing("index.json", _INDEX)
+            self._make_if_missing("oci-layout", _LAYOUT)
+
+    def __repr__(self) -> str:
+        return f"<ContentStore {self.root}>"
+
+    def path_of(self, digest: Digest) -> Path:
+        """Return where the blob is, or would be."""
+        return self.root / "blobs" / digest.algorithm / digest.hex
+
+    def has(self, descriptor: Descriptor) -> bool:
+        """Tell whether the blob is here with the descriptor's size."""
+        return self.size_of(descriptor.digest) == descriptor.size
+
+    def size_of(self, digest: Digest) -> int | None:
+        """Return the size in bytes of the blob that is here, None if there is none."""
+        try:
+            status = self.path_of(digest).stat()
+        except OSError:
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def open(self, descriptor: Descriptor) -> int | None:
+        """Open the blob for reading; None if it is not here with the descriptor's size."""
+        return open_regular(self.path_of(descriptor.digest), descriptor.size)
+
+    def read_bytes(self, descriptor: Descriptor) -> bytes | None:
+        """Return a small blob, verified again; None if it is not here.
+
+        A damaged one is removed, so that it is fetched anew.
+        """
+        if not self.has(descriptor):
+            return None
+        path = self.path_of(descriptor.digest)
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return None
+        if ingest.check_bytes(content, descriptor):
+            return content
+        with disk.translated(f"remove the damaged {descriptor.digest}"):
+            path.unlink(missing_ok=True)
+        return None
+
+    def ingest_bytes(self, descriptor: Descriptor, content: bytes) -> None:
+        """Keep `content` as a blob.
+
+        Raises:
+            ContentMismatch: it is not what the descriptor says; nothing is kept.
+            StorageFull: the disk is full.
+        """
+        verify(content, descriptor.digest, descriptor.size)
+        if self.has(descriptor):
+            return
+        with disk.translated(f"ingest {descriptor.digest}"):
+            fd, path = ingest.open_private(self.ingest_directory)
+        incoming = ingest.Ingest(fd, path, descriptor, self.path_of(descriptor.digest))
+        try:
+            incoming.append(content)
+            incoming.verify()
+            incoming.publish()
+        finally:
+            incoming.close(keep=False)
+
+    def begin(self, descriptor: Descriptor) -> ingest.Ingest:
+        """Begin to take a blob as a stream; call `Ingest.resume` first, and close it in the end.
+
+        Raises:
+            StorageFailure: the temporary file cannot be made.
+        """
+        target = self.path_of(descriptor.digest)
+        return ingest.open_partial(self.ingest_directory, descriptor, target)
+
+    def _make_if_missing(self, name: str, content: bytes) -> None:
+        """Write a file whole or not at all, and never over one that is there."""
+        target = self.root / name
+        if target.exists():
+            return
+        fd, path = ingest.open_private(self.ingest_directory)
+        try:
+            disk.write_fully(fd, content, 0)
+            os.fchmod(fd, 0o644)
+            os.fsync(fd)
+            os.link(path, target)  # unlike a rename it fails if another process was faster
+        except FileExistsError:
+            return
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(fd)
+
+
+def open_regular(path: Path, size: int) -> int | None:
+    """Open a regular file of exactly `size` bytes for reading; None if it is not one."""
+    try:
+        # O_NONBLOCK: to open a pipe that someone put there must not wait for its writer.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_size == size:
+        return fd
+    os.close(fd)
+    return None

@@ -1,0 +1,192 @@
+"""Bringing content into the store: a locked temporary file becomes a blob once it is verified.
+
+Owns the files below ingest/: `<algorithm>-<hex>.partial`, one a digest, which a later run resumes,
+and `orasfs-*.tmp`, private ones that no one resumes. Both are held by an exclusive flock while in
+use, so that a killed process leaves nothing locked. Knows no network and no trio; one ingest is
+used by one thread.
+
+INVARIANT: a name below blobs/ is given only by `Ingest.publish`, after `Ingest.verify`.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from orasfs.errors import ContentMismatch
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Verifier
+from orasfs.store import disk
+
+_CHUNK_BYTES = 1024 * 1024
+_BLOB_MODE = 0o444  # as the reference client's cache
+_PRIVATE_PREFIX = "orasfs-"
+_PRIVATE_SUFFIX = ".tmp"
+
+
+class Ingest:
+    """One blob on its way into the store: bytes in order, then `verify`, then `publish`.
+
+    Attributes:
+        offset: how many bytes are in the file and have been hashed.
+        resumed: how many of them an earlier run left; nothing is known of their origin.
+    """
+
+    def __init__(self, fd: int, path: Path, descriptor: Descriptor, target: Path) -> None:
+        self._fd = fd
+        self._path = path
+        self._descriptor = descriptor
+        self._target = target
+        self._verifier = Verifier(descriptor.digest, descriptor.size)
+        self.offset = 0
+        self.resumed = 0
+
+    def __repr__(self) -> str:
+        return f"<Ingest {self._descriptor.digest} {self.offset}/{self._descriptor.size}>"
+
+    def open_reader(self) -> int:
+        """Return a new descriptor for reading the file; the caller closes it.
+
+        It is an open file of its own, so that it does not keep the lock.
+        """
+        with disk.translated(f"open {self._path.name}"):
+            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def resume(self, on_progress: Callable[[int], None]) -> None:
+        """Hash what an earlier run left; `on_progress` gets the offset and may raise to stop.
+
+        Raises:
+            StorageFailure: the disk failed.
+        """
+        with disk.translated(f"resume {self._path.name}"):
+            if os.fstat(self._fd).st_size > self._descriptor.size:
+                os.ftruncate(self._fd, 0)
+            while content := os.pread(self._fd, _CHUNK_BYTES, self.offset):
+                self._verifier.update(content)
+                self.offset += len(content)
+                self.resumed = self.offset
+                on_progress(self.offset)
+
+    def append(self, content: bytes | memoryview) -> None:
+        """Take the next bytes.
+
+        Raises:
+            ContentMismatch: they are more than the descriptor says.
+            StorageFull: the disk is full.
+        """
+        self._verifier.update(content)
+        with disk.translated(f"write {self._path.name}"):
+            disk.write_fully(self._fd, content, self.offset)
+        self.offset += len(content)
+
+    def verify(self) -> None:
+        """Check size and digest of all that was taken.
+
+        Raises:
+            ContentMismatch: they are not what the descriptor says.
+        """
+        self._verifier.finish()
+
+    def publish(self) -> None:
+        """Make the verified file durable and give it its final name.
+
+        Raises:
+            StorageFull: the disk is full, which a disk may say as late as here.
+        """
+        with disk.translated(f"keep {self._descriptor.digest}"):
+            os.fsync(self._fd)
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._path.rename(self._target)
+            # After the rename: a partial that is read-only could not be resumed.
+            os.fchmod(self._fd, _BLOB_MODE)
+            disk.sync_directory(self._target.parent)
+
+    def close(self, *, keep: bool) -> None:
+        """Let go of the file; the bytes of one that was not published stay if `keep`."""
+        if self._fd < 0:
+            return
+        if not keep:
+            with disk.translated(f"remove {self._path.name}"):
+                _unlink_if_same(self._fd, self._path)
+        os.close(self._fd)
+        self._fd = -1
+
+
+def open_partial(directory: Path, descriptor: Descriptor, target: Path) -> Ingest:
+    """Begin an ingest, on what an earlier run left if no one else is at it.
+
+    Raises:
+        StorageFailure: the file cannot be made.
+    """
+    digest = descriptor.digest
+    with disk.translated(f"ingest {digest}"):
+        path = directory / f"{digest.algorithm}-{digest.hex}.partial"
+        fd = _open_locked(path)
+        if fd is None:
+            fd, path = open_private(directory)
+        return Ingest(fd, path, descriptor, target)
+
+
+def open_private(directory: Path) -> tuple[int, Path]:
+    """Make a locked temporary file that only the caller uses; the `OSError` is the caller's."""
+    while True:
+        path = directory / f"{_PRIVATE_PREFIX}{secrets.token_hex(12)}{_PRIVATE_SUFFIX}"
+        fd = _open_locked(path)
+        if fd is not None:
+            return fd, path
+
+
+def sweep(directory: Path) -> None:
+    """Remove the private files that no living process holds; looks at ingest/ only."""
+    for path in directory.glob(f"{_PRIVATE_PREFIX}*{_PRIVATE_SUFFIX}"):
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _unlink_if_same(fd, path)
+        except OSError:
+            continue  # in use, or another sweep was faster
+        finally:
+            os.close(fd)
+
+
+def _open_locked(path: Path) -> int | None:
+    """Open or make a file and lock it; None if another holds the lock."""
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        # Between open and lock the previous holder may have published or removed the file: to
+        # write into it now would be to write into a blob.
+        if _is_same(fd, path):
+            return fd
+        os.close(fd)
+
+
+def _is_same(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _unlink_if_same(fd: int, path: Path) -> None:
+    if _is_same(fd, path):
+        path.unlink(missing_ok=True)
+
+
+def check_bytes(content: bytes, descriptor: Descriptor) -> bool:
+    """Tell whether `content` is what the descriptor says."""
+    verifier = Verifier(descriptor.digest, descriptor.size)
+    try:
+        verifier.update(content)
+        verifier.finish()
+    except ContentMismatch:
+        return False
+    return True
