@@ -22,6 +22,7 @@ import trio
 
 from orasfs.errors import MountFailed
 from orasfs.fuse.adapter import FuseAdapter
+from orasfs.fuse.mountinfo import mount_at, read_mounts
 from orasfs.vfs.operations import Ino, Operations
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ async def serve(
 
     Args:
         operations: the filesystem.
-        mountpoint: an absolute path.
+        mountpoint: an absolute path without symbolic links.
         options: how to mount.
         notifier: works as long as the session lives.
         on_ready: called once the kernel has been answered for the first time.
@@ -139,37 +140,20 @@ async def _terminate_on(stop: trio.Event, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-def raise_read_ahead(
-    mountpoint: str, *, proc: Path = Path("/proc"), sys: Path = Path("/sys")
-) -> None:
+def raise_read_ahead(mountpoint: str, *, sys: Path = Path("/sys")) -> None:
     """Let the kernel read ahead 1 MiB at a time, three times as fast as its 128 KiB.
 
     Does nothing where /sys is not ours to write: it is a matter of speed only.
     """
     try:
-        device = device_of(mountpoint, (proc / "self/mountinfo").read_bytes())
-        if device is None:
+        mount = mount_at(mountpoint, read_mounts())
+        if mount is None:
             return
-        knob = sys / "class/bdi" / device / "read_ahead_kb"
+        knob = sys / "class/bdi" / mount.device / "read_ahead_kb"
         if int(knob.read_text()) < READ_AHEAD_KIB:
             knob.write_text(f"{READ_AHEAD_KIB}\n")
     except (OSError, ValueError) as error:
         logger.debug("read-ahead stays as it is error=%s", error)
-
-
-def device_of(mountpoint: str, mountinfo: bytes) -> str | None:
-    """Return `major:minor` of what is mounted at a path, by proc(5)'s mountinfo, else None."""
-    wanted = os.fsencode(os.path.realpath(Path(mountpoint).parent) + "/" + Path(mountpoint).name)
-    device = None
-    for line in mountinfo.splitlines():
-        fields = line.split(b" ")
-        if len(fields) > 4 and _unescape(fields[4]) == wanted:
-            device = fields[2].decode("ascii", "replace")  # the last one mounted is on top
-    return device
-
-
-def _unescape(field: bytes) -> bytes:
-    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
 
 
 class SessionNotifier:
