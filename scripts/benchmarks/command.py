@@ -1,0 +1,136 @@
+"""The command line of the benchmark: chooses cases, runs them, reports, and cleans up."""
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from scripts.benchmarks import machine, pagecache
+from scripts.benchmarks.case import Case
+from scripts.benchmarks.finding import FindPacked
+from scripts.benchmarks.lab import Lab
+from scripts.benchmarks.mount import mount_points
+from scripts.benchmarks.processes import ProgramFailed
+from scripts.benchmarks.reading import ColdRead, WarmRead
+from scripts.benchmarks.report import Report
+from scripts.benchmarks.runner import CaseResult, run_case
+
+CASES: Mapping[str, Callable[[Lab], Case]] = {
+    ColdRead.name: ColdRead,
+    WarmRead.name: WarmRead,
+    FindPacked.name: FindPacked,
+}
+_PROGRAMS = ("docker-registry", "curl", "find", "tar", "fusermount3")
+_COPIES_OF_MODEL = 4  # the file, the registry's, the cache's, and the rival's
+_DIRECTORY = Path("/var/tmp")  # noqa: S108 - on disk; a private directory is made in it
+_BYTES_PER_TREE_FILE = 40_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; 0 is a success, 1 wrong or missed results, 2 that it could not run."""
+    options = _parse(arguments)
+    lacking = _lacking(options)
+    if lacking:
+        print("\n".join(f"bench: {words}" for words in lacking), file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, _end)
+    directory = Path(tempfile.mkdtemp(prefix="orasfs-bench-", dir=options.directory))
+    try:
+        report = _measure(directory, options)
+    except ProgramFailed as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    finally:
+        _remove(directory, keep=options.keep)
+    print(report.as_text(), end="")
+    if options.json:
+        options.json.write_text(report.as_json())
+    if options.text:
+        options.text.write_text(report.as_text())
+    return 1 if report.failures or (options.check and report.missed) else 0
+
+
+def _measure(directory: Path, options: argparse.Namespace) -> Report:
+    described = machine.describe(directory)
+    results: list[CaseResult] = []
+    with Lab(directory, options.size, options.files) as lab:
+        for name in options.cases or CASES:
+            case = CASES[name](lab)
+            results.append(run_case(case, options.runs, _progress))
+    facts: dict[str, int | str] = {"runs": options.runs, "size": options.size}
+    facts["files"] = options.files
+    return Report(described, facts, results, _notes())
+
+
+def _remove(directory: Path, *, keep: bool) -> None:
+    """Remove all data, but never through a mount that could not be ended."""
+    if keep or any(point.is_relative_to(directory) for point in mount_points()):
+        print(f"bench: data kept in {directory}", file=sys.stderr)
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _notes() -> tuple[str, ...]:
+    notes = []
+    if shutil.which("oras") is None:
+        notes.append("oras is not on PATH; downloads by curl take its place")
+    if not pagecache.can_drop_all():
+        notes.append("not root: cold reads of trees on disk find their directories in memory")
+    return tuple(notes)
+
+
+def _lacking(options: argparse.Namespace) -> list[str]:
+    """Say what keeps the benchmark from running."""
+    lacking = [f"{name} is not installed" for name in _PROGRAMS if shutil.which(name) is None]
+    if not Path("/dev/fuse").exists():
+        lacking.append("/dev/fuse is missing: the kernel module fuse is not loaded")
+    needed = _COPIES_OF_MODEL * (options.size << 20) + options.files * _BYTES_PER_TREE_FILE
+    free = shutil.disk_usage(options.directory).free
+    if free < needed:
+        lacking.append(
+            f"{options.directory}: {free >> 20} MiB free, {needed >> 20} needed"
+            " (--size, --files and --directory change that)"
+        )
+    return lacking
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench", description="Measure orasfs against its rivals, in one run."
+    )
+    add = parser.add_argument
+    add("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)} (default: all)")
+    add("--runs", type=_positive, default=3, metavar="N", help="rounds (default: %(default)s)")
+    add("--size", type=_positive, default=1024, metavar="MIB", help="the large file's size")
+    add("--files", type=_positive, default=20_000, metavar="N", help="files in the tree")
+    add("--directory", type=Path, default=_DIRECTORY, help="holds the data (%(default)s)")
+    add("--json", type=Path, metavar="FILE", help="write the report as JSON too")
+    add("--text", type=Path, metavar="FILE", help="write the report as text too")
+    add("--keep", action="store_true", help="keep data, caches and logs")
+    add("--check", action="store_true", help="make a missed target an error")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.cases if name not in CASES]
+    if unknown:
+        parser.error(f"no case is named {', '.join(unknown)}; there are {', '.join(CASES)}")
+    return options
+
+
+def _positive(words: str) -> int:
+    number = int(words)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _progress(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Turn SIGTERM into an exception, so that everything is cleaned up."""
+    del frame
+    sys.exit(128 + number)

@@ -1,0 +1,95 @@
+"""What cases work with: a directory, a registry, published data, and mounts.
+
+Owns everything that must be cleaned up. Data is made and published once, by the first case that
+needs it.
+"""
+
+import shutil
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from scripts.benchmarks.data import Blob, Packed, write_model, write_tree
+from scripts.benchmarks.mount import Mount
+from scripts.benchmarks.processes import ProgramFailed
+from scripts.benchmarks.publish import Published, publish_file, publish_packed
+from tests.support.docker_registry import DockerRegistry
+
+MODEL_TITLE = "model.safetensors"
+TREE_TITLE = "usr"
+
+
+class Lab:
+    """A context manager: leaving it unmounts, ends the registry and removes the data.
+
+    Attributes:
+        directory: where everything is, on one filesystem: a cache is as fast as a rival's file.
+        model_mebibytes: the size of the large file.
+        tree_files: how many files the tree has.
+    """
+
+    def __init__(self, directory: Path, model_mebibytes: int, tree_files: int) -> None:
+        self.directory = directory
+        self.model_mebibytes = model_mebibytes
+        self.tree_files = tree_files
+        self._registry: DockerRegistry | None = None
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._cleanup.close()
+
+    @property
+    def registry(self) -> DockerRegistry:
+        """The registry; the first use starts it."""
+        if self._registry is None:
+            registry = DockerRegistry(self.directory / "registry")
+            try:
+                registry.start()
+            except RuntimeError as error:
+                raise ProgramFailed(str(error)) from error
+            self._cleanup.callback(registry.stop)
+            self._registry = registry
+        return self._registry
+
+    @cached_property
+    def model(self) -> Blob:
+        """The large file on local disk."""
+        return write_model(self.directory / MODEL_TITLE, self.model_mebibytes << 20)
+
+    @cached_property
+    def published_model(self) -> Published:
+        """The same in the registry, as a raw layer titled `MODEL_TITLE`."""
+        return publish_file(self.registry, "bench/model", "v1", MODEL_TITLE, self.model)
+
+    @cached_property
+    def tree(self) -> Packed:
+        """The tree on local disk."""
+        return write_tree(self.directory / "tree", TREE_TITLE, self.tree_files)
+
+    @cached_property
+    def published_tree(self) -> Published:
+        """The same in the registry, as a packed directory titled `TREE_TITLE`."""
+        return publish_packed(self.registry, "bench/tree", "v1", self.tree)
+
+    def mount(self, place: Published, cache: Path) -> Mount:
+        """Mount the registry of what is published, with that cache; at most one at a time."""
+        mount = Mount(place.host, self.directory / "mount", cache)
+        self._cleanup.callback(mount.stop)
+        return mount
+
+    def fresh_directory(self, name: str) -> Path:
+        """Return an empty directory of that name, whatever was in it before."""
+        path = self.directory / name
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        return path

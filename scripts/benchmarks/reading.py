@@ -1,0 +1,212 @@
+"""The cases that read one large raw layer from its beginning to its end."""
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.benchmarks import pagecache
+from scripts.benchmarks.case import Better, Comparison, Contender, Gauge, VerificationFailed
+from scripts.benchmarks.data import Blob
+from scripts.benchmarks.lab import MODEL_TITLE, Lab
+from scripts.benchmarks.processes import run, timed
+from scripts.benchmarks.session import Session
+
+_READER = Path(__file__).with_name("reader.py")
+_WARM_PASSES = 5
+COLD_TARGET = 1.5
+WARM_TARGET = 0.9
+
+MOUNT = "mount"
+MOUNT_SECOND = "mount, second read"
+MOUNT_CACHED = "new mount, blob in the cache"
+LOCAL = "local file, page cache"
+ORAS = "oras pull"
+CURL = "curl to disk"
+CURL_VERIFIED = "curl to disk and sha256sum"
+CURL_NULL = "curl to /dev/null"
+
+
+def read(path: Path, size: int, passes: int = 1) -> float:
+    """Read a file in a process of its own; return the seconds of one pass.
+
+    Raises:
+        VerificationFailed: it has another size.
+    """
+    words = run([sys.executable, "-S", _READER, path, str(passes)]).split()
+    seconds, count = float(words[0]), int(words[1])
+    if count != size:
+        raise VerificationFailed(f"{count} bytes instead of {size}")
+    return seconds
+
+
+def verify(path: Path, blob: Blob) -> None:
+    """Compare a file's digest; through a mount just read, these are the pages that were read."""
+    with path.open("rb", buffering=0) as file:
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    if digest != blob.digest:
+        raise VerificationFailed(f"digest {digest} instead of {blob.digest}")
+
+
+def nothing() -> None:
+    """Reset or verify where there is nothing to do."""
+
+
+class ColdRead:
+    """First read of a raw layer through a mount with an empty cache, against downloads."""
+
+    name = "cold-read"
+    title = "a raw layer read once through a new mount with an empty cache"
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._session = Session(lab, self.name)
+        self._oras = shutil.which("oras")
+
+    @property
+    def work(self) -> tuple[float, str]:
+        """The layer's size."""
+        return self._lab.model_mebibytes, "MiB"
+
+    def prepare(self) -> None:
+        """Publish the layer."""
+        self._place = self._lab.published_model
+        self._url = self._place.blob_url(self._lab.model.digest)
+        self._target = self._lab.directory / "download"
+
+    def contenders(self) -> Sequence[Contender]:
+        """The mount, and programs that bring the same bytes to the same disk."""
+        pull = [Contender(ORAS, self._reset, self._pull, self._verify_pull)] if self._oras else []
+        return (
+            Contender(MOUNT, self._reset_mount, self._read, self._verify_mount),
+            Contender(CURL, self._reset, self._curl, self._verify_download),
+            *pull,
+            Contender(CURL_VERIFIED, self._reset, self._curl_sum, self._verify_download),
+            Contender(CURL_NULL, self._reset, self._curl_null, nothing),
+        )
+
+    def comparisons(self) -> Sequence[Comparison]:
+        """The target is against the reference client; without it, against the bare download."""
+        targets = {ORAS if self._oras else CURL: COLD_TARGET}
+        rivals = (ORAS, CURL, CURL_VERIFIED, CURL_NULL)
+        return tuple(
+            Comparison(MOUNT, rival, Better.LOWER_TIME, targets.get(rival)) for rival in rivals
+        )
+
+    def gauges(self) -> Sequence[Gauge]:
+        """The daemon's memory while a layer is downloaded and read."""
+        return (self._session.peak(),)
+
+    def finish(self) -> None:
+        """Unmount and drop the copies."""
+        self._session.clear()
+        self._lab.fresh_directory("download")
+
+    def _reset(self) -> None:
+        """Empty the disk of copies, and let the registry have the blob in memory for everyone."""
+        self._session.clear()
+        self._lab.fresh_directory("download")
+        run(["curl", "-sSf", "-o", "/dev/null", self._url])
+
+    def _reset_mount(self) -> None:
+        self._reset()
+        self._session.remount(self._place)
+
+    def _read(self) -> float:
+        return read(self._session.path(self._place) / MODEL_TITLE, self._lab.model.size)
+
+    def _verify_mount(self) -> None:
+        verify(self._session.path(self._place) / MODEL_TITLE, self._lab.model)
+
+    def _curl(self) -> float:
+        return timed(["curl", "-sSf", "-o", self._target / MODEL_TITLE, self._url])
+
+    def _curl_sum(self) -> float:
+        script = 'curl -sSf "$1" | tee "$2" | sha256sum'
+        return timed(["sh", "-c", script, "sh", self._url, self._target / MODEL_TITLE])
+
+    def _curl_null(self) -> float:
+        return timed(["curl", "-sSf", "-o", "/dev/null", self._url])
+
+    def _pull(self) -> float:
+        reference = self._place.reference
+        return timed(["oras", "pull", "--plain-http", "-o", self._target, reference])
+
+    def _verify_download(self) -> None:
+        verify(self._target / MODEL_TITLE, self._lab.model)
+
+    def _verify_pull(self) -> None:
+        self._verify_download()
+
+
+class WarmRead:
+    """Later reads of a raw layer: from the page cache, and by a new mount from the blob cache."""
+
+    name = "warm-read"
+    title = "the same layer read again"
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._session = Session(lab, self.name)
+
+    @property
+    def work(self) -> tuple[float, str]:
+        """The layer's size."""
+        return self._lab.model_mebibytes, "MiB"
+
+    def prepare(self) -> None:
+        """Publish the layer and fill the cache."""
+        self._place = self._lab.published_model
+        self._session.clear()
+        self._session.remount(self._place)
+        read(self._file(), self._lab.model.size)
+
+    def contenders(self) -> Sequence[Contender]:
+        """Each reset makes the state: the page cache filled, or only the blob cache's file."""
+        return (
+            Contender(MOUNT_CACHED, self._reset_cached, self._read_once, self._verify),
+            Contender(MOUNT_SECOND, self._reset_second, self._read_often, self._verify),
+            Contender(LOCAL, self._reset_local, self._read_local, nothing),
+        )
+
+    def comparisons(self) -> Sequence[Comparison]:
+        """As fast as a local file is, within noise."""
+        return (
+            Comparison(MOUNT_SECOND, LOCAL, Better.HIGHER_SPEED, WARM_TARGET),
+            Comparison(MOUNT_CACHED, LOCAL, Better.HIGHER_SPEED),
+        )
+
+    def gauges(self) -> Sequence[Gauge]:
+        """The daemon's memory while it serves from the cache."""
+        return (self._session.peak(),)
+
+    def finish(self) -> None:
+        """Unmount and drop the cache."""
+        self._session.clear()
+
+    def _file(self) -> Path:
+        return self._session.path(self._place) / MODEL_TITLE
+
+    def _reset_cached(self) -> None:
+        algorithm, encoded = self._lab.model.digest.split(":")
+        self._session.remount(self._place)
+        pagecache.warm(self._session.cache / "blobs" / algorithm / encoded)
+
+    def _reset_second(self) -> None:
+        pagecache.warm(self._file())
+
+    def _reset_local(self) -> None:
+        pagecache.warm(self._lab.model.path)
+
+    def _read_once(self) -> float:
+        return read(self._file(), self._lab.model.size)
+
+    def _read_often(self) -> float:
+        return read(self._file(), self._lab.model.size, _WARM_PASSES)
+
+    def _read_local(self) -> float:
+        return read(self._lab.model.path, self._lab.model.size, _WARM_PASSES)
+
+    def _verify(self) -> None:
+        verify(self._file(), self._lab.model)
