@@ -1,0 +1,41 @@
+"""What can be chosen about the way to a registry; frozen values, no behaviour."""
+
+import ssl
+from dataclasses import dataclass, field
+from importlib import metadata
+
+from orasfs.registry.retry import RetryPolicy
+
+
+def default_user_agent() -> str:
+    """Return `orasfs/<version>`."""
+    try:
+        return f"orasfs/{metadata.version('orasfs')}"
+    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        return "orasfs/0"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """How to speak with one registry.
+
+    Attributes:
+        plain_http: True or False decides; None is plain HTTP for a loopback host that does not
+            speak TLS, else TLS.
+        user_agent: the User-Agent header.
+        connect_seconds: for establishing a connection, TLS included.
+        read_seconds: without a single byte from the other side.
+        total_seconds: for one call on the control path with all its retries and redirects.
+        concurrency: control requests at a time.
+        retry: see `RetryPolicy`.
+        ssl_context: whom to trust; None is the system's certificate store.
+    """
+
+    plain_http: bool | None = None
+    user_agent: str = field(default_factory=default_user_agent)
+    connect_seconds: float = 10.0
+    read_seconds: float = 30.0
+    total_seconds: float = 90.0
+    concurrency: int = 8
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    ssl_context: ssl.SSLContext | None = None

@@ -1,0 +1,244 @@
+"""The control path: small requests to a registry, by httpx on trio.
+
+Owns deadlines, retries, the limit of requests at a time, redirects, and bounds of bodies. It
+returns answers of any status; what an answer means is the caller's business. It uses httpx's
+transports and not its client, which would keep cookies, read .netrc and log whole URLs.
+
+INVARIANT: every call ends within `total_seconds`, and no body grows beyond its limit.
+"""
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import httpx
+import trio
+
+from orasfs.errors import InvalidContent, RegistryFailure, TimedOut, Unreachable
+from orasfs.registry import protocol, route
+from orasfs.registry.endpoint import Endpoint
+from orasfs.registry.faults import FOREIGN, unreachable
+from orasfs.registry.protocol import Answer
+from orasfs.registry.settings import RegistrySettings
+
+logger = logging.getLogger(__name__)
+
+_CLOSE_SECONDS = 2.0
+_KEEPALIVE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request of the control path.
+
+    Attributes:
+        method: GET or HEAD; nothing else is repeated or redirected.
+        target: a path, or an absolute URL of the registry's origin (a page's token).
+        subject: what is asked for, in words that begin every message.
+        limit_bytes: the largest body that is read.
+        accept: the Accept header, "" for none.
+    """
+
+    method: str
+    target: str
+    subject: str
+    limit_bytes: int
+    accept: str = ""
+
+
+TransportFactory = Callable[[str | None], httpx.AsyncBaseTransport]
+
+
+class Transport:
+    """Sends calls to one registry. Use it from one trio run, and close it there.
+
+    Args:
+        endpoint: where the registry is.
+        settings: deadlines, retries and trust.
+        transport_factory: makes the httpx transport for a proxy's URL, or None for a direct one.
+        sleep: waits between attempts.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: RegistrySettings,
+        *,
+        transport_factory: TransportFactory | None = None,
+        sleep: Callable[[float], Awaitable[None]] = trio.sleep,
+    ) -> None:
+        self._endpoint = endpoint
+        self._settings = settings
+        self._new_transport = transport_factory or self._http_transport
+        self._sleep = sleep
+        self._limiter = trio.CapacityLimiter(settings.concurrency)
+        self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
+        self._ssl_context = settings.ssl_context
+        self._warned: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"Transport({self._endpoint.host})"
+
+    async def aclose(self) -> None:
+        """Close all connections. Harmless twice."""
+        transports, self._transports = list(self._transports.values()), {}
+        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+            for transport in transports:
+                await transport.aclose()
+
+    async def send(self, call: Call) -> Answer:
+        """Send a call; repeat it as the retry policy says; return the last answer.
+
+        Raises:
+            Unreachable: there was no answer, or not all of it, in time.
+            InvalidContent: the body is over the call's limit.
+            RegistryFailure: the answer breaks the protocol.
+        """
+        with trio.move_on_after(self._settings.total_seconds):
+            return await self._send_repeatedly(call)
+        seconds = self._settings.total_seconds
+        raise TimedOut(f"{call.subject}: no answer within {seconds:g} s")
+
+    async def _send_repeatedly(self, call: Call) -> Answer:
+        started = trio.current_time()
+        attempt = 0
+        while True:
+            attempt += 1
+            outcome = await self._try(call)
+            failure = outcome.status if isinstance(outcome, Answer) else outcome
+            delay = self._settings.retry.decide(
+                attempt, trio.current_time() - started, failure, _retry_after(outcome)
+            )
+            if delay is None:
+                if isinstance(outcome, Answer):
+                    return outcome
+                raise outcome
+            logger.debug(
+                "retry host=%s attempt=%d delay_s=%.2f failure=%s",
+                self._endpoint.host,
+                attempt,
+                delay,
+                failure,
+            )
+            await self._sleep(delay)
+
+    async def _try(self, call: Call) -> Answer | Unreachable:
+        """Make one attempt; a failure of the network is a value, for the policy to judge."""
+        try:
+            async with self._limiter:
+                return await self._follow(call)
+        except Unreachable as error:
+            return error
+        except FOREIGN as error:
+            failure = unreachable(error, call.subject)
+            failure.__cause__ = error
+            return failure
+
+    async def _follow(self, call: Call) -> Answer:
+        """Send to the registry and on to wherever it redirects."""
+        base = await self._base_url()
+        url = (
+            call.target if call.target.startswith(("http://", "https://")) else base + call.target
+        )
+        if route.origin(url) != route.origin(base):
+            raise RegistryFailure(f"{call.subject}: a page's address is of another host")
+        headers = route.request_headers(self._settings.user_agent, call.accept)
+        hops = 0
+        while True:
+            answer = await self._exchange(call, url, headers)
+            self._warn_once(answer)
+            if answer.status not in route.REDIRECTS:
+                return answer
+            target = route.redirect_target(url, answer.headers.get("location", ""), hops)
+            headers = route.headers_for_hop(headers, url, target)
+            url, hops = target, hops + 1
+
+    async def _base_url(self) -> str:
+        known = self._endpoint.url_now()
+        if known is not None:
+            return known
+        return await trio.to_thread.run_sync(self._endpoint.url, abandon_on_cancel=True)
+
+    async def _exchange(self, call: Call, url: str, headers: dict[str, str]) -> Answer:
+        """Send one request and read its answer's body, up to the call's limit."""
+        timeouts = httpx.Timeout(
+            self._settings.read_seconds, connect=self._settings.connect_seconds
+        )
+        request = httpx.Request(
+            call.method, url, headers=headers, extensions={"timeout": timeouts.as_dict()}
+        )
+        started = trio.current_time()
+        response = await self._transport_for(url).handle_async_request(request)
+        try:
+            body = await _read_body(response, call)
+        finally:
+            with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+                await response.aclose()
+        logger.debug(
+            "request method=%s url=%s status=%d bytes=%d ms=%.0f",
+            call.method,
+            route.without_query(url),
+            response.status_code,
+            len(body),
+            (trio.current_time() - started) * 1000,
+        )
+        fields = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(url, response.status_code, fields, body)
+
+    def _transport_for(self, url: str) -> httpx.AsyncBaseTransport:
+        proxy = route.proxy_for(url)
+        if proxy not in self._transports:
+            self._transports[proxy] = self._new_transport(proxy)
+        return self._transports[proxy]
+
+    def _http_transport(self, proxy: str | None) -> httpx.AsyncBaseTransport:
+        if self._ssl_context is None:
+            self._ssl_context = ssl.create_default_context()
+        connections = self._settings.concurrency
+        return httpx.AsyncHTTPTransport(
+            verify=self._ssl_context,
+            trust_env=False,  # route.proxy_for decides, the same for both HTTP paths
+            limits=httpx.Limits(
+                max_connections=connections,
+                max_keepalive_connections=connections,
+                keepalive_expiry=_KEEPALIVE_SECONDS,
+            ),
+            proxy=httpx.Proxy(proxy) if proxy else None,
+        )
+
+    def _warn_once(self, answer: Answer) -> None:
+        for text in protocol.warnings_of(answer):
+            if text not in self._warned:
+                self._warned.add(text)
+                logger.warning("registry warns host=%s text=%r", self._endpoint.host, text)
+
+
+async def _read_body(response: httpx.Response, call: Call) -> bytes:
+    """Read a body whose length nobody promised honestly.
+
+    An error's body is cut at its own limit: it is only for people to read.
+    """
+    if call.method == "HEAD":
+        return b""
+    is_error = response.status_code >= 300
+    if not is_error and response.headers.get("content-encoding", "identity") != "identity":
+        raise RegistryFailure(f"{call.subject}: the answer is compressed, which nobody asked for")
+    limit = protocol.MAX_ERROR_BYTES if is_error else call.limit_bytes
+    chunks: list[bytes] = []
+    received = 0
+    async for chunk in response.aiter_raw():
+        chunks.append(chunk)
+        received += len(chunk)
+        if received > limit:
+            if is_error:
+                break
+            raise InvalidContent(f"{call.subject}: over the limit of {limit} bytes")
+    return b"".join(chunks)[:limit]
+
+
+def _retry_after(outcome: Answer | Unreachable) -> float | None:
+    if isinstance(outcome, Unreachable):
+        return None
+    return protocol.retry_after_of(outcome, datetime.now(tz=UTC))
