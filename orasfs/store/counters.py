@@ -1,0 +1,39 @@
+"""The counts behind `orasfs.store.options.Statistics`; touched on the trio thread only."""
+
+from dataclasses import dataclass
+
+from orasfs.store.arrival import Arrival
+from orasfs.store.options import Statistics
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counts since the cache was made."""
+
+    hits: int = 0
+    misses: int = 0
+    downloads_completed: int = 0
+    downloads_failed: int = 0
+    bytes_received: int = 0
+    mismatches: int = 0
+    layers_unpacked: int = 0
+
+    def count_download(self, arrival: Arrival) -> None:
+        """Count a download that has ended."""
+        self.bytes_received += max(0, arrival.received - arrival.resumed)
+        if arrival.error is None:
+            self.downloads_completed += 1
+        elif not arrival.is_stopping:
+            self.downloads_failed += 1
+
+    def snapshot(self) -> Statistics:
+        """Return the counts as they are."""
+        return Statistics(
+            hits=self.hits,
+            misses=self.misses,
+            downloads_completed=self.downloads_completed,
+            downloads_failed=self.downloads_failed,
+            bytes_received=self.bytes_received,
+            mismatches=self.mismatches,
+            layers_unpacked=self.layers_unpacked,
+        )

@@ -1,0 +1,112 @@
+"""The work on blobs that is under way: one worker thread each, a few at once, the rest queued.
+
+Owns the running arrivals and the limit on their threads. Work belongs to the nursery given, not to
+the reader that began it; what a reader leaves behind is decided in `orasfs.store.blobs`.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from orasfs.errors import ContentMismatch
+from orasfs.oci.descriptor import Descriptor
+from orasfs.store.arrival import Arrival, Stopped
+from orasfs.store.options import Transfer, TransferState
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[[Arrival], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    descriptor: Descriptor
+    arrival: Arrival
+    work: Work
+    on_ended: Callable[[], None]
+
+
+class Downloads:
+    """Runs work on blobs in worker threads, and tells how far it is."""
+
+    def __init__(self, nursery: trio.Nursery, limiter: trio.CapacityLimiter) -> None:
+        self._nursery = nursery
+        self._limiter = limiter
+        self._token = trio.lowlevel.current_trio_token()
+        self._jobs: set[_Job] = set()
+
+    def __repr__(self) -> str:
+        return f"<Downloads {len(self._jobs)} running>"
+
+    def arrival(self, size: int, *, fd: int = -1, is_local: bool = False) -> Arrival:
+        """Make the arrival of a blob, to be passed to `start`."""
+        return Arrival(size, self._token, fd=fd, is_local=is_local)
+
+    def start(
+        self, descriptor: Descriptor, arrival: Arrival, work: Work, on_ended: Callable[[], None]
+    ) -> None:
+        """Begin `work` in the background; `on_ended` is called on the trio thread after it."""
+        job = _Job(descriptor, arrival, work, on_ended)
+        self._jobs.add(job)
+        self._nursery.start_soon(self._run, job)
+
+    def transfers(self) -> Sequence[Transfer]:
+        """Return what is under way, in order of digest."""
+        found = [
+            Transfer(job.descriptor.digest, job.descriptor.size, job.arrival.received, _state(job))
+            for job in self._jobs
+        ]
+        return sorted(found, key=lambda transfer: transfer.digest)
+
+    def stop(self) -> None:
+        """Tell all work to end; returns at once."""
+        for job in self._jobs:
+            job.arrival.stop()
+
+    async def wait_idle(self) -> None:
+        """Wait until no work is under way."""
+        while self._jobs:
+            await next(iter(self._jobs)).arrival.ended.wait()
+
+    async def _run(self, job: _Job) -> None:
+        error: Exception | None = None
+        try:
+            await self._work(job)
+        except Stopped:
+            logger.debug("transfer stopped: digest=%s", job.descriptor.digest)
+        except Exception as caught:  # noqa: BLE001 - handed to the readers, who raise it
+            error = caught
+        finally:
+            self._jobs.discard(job)
+            job.arrival.end(error)
+            job.on_ended()
+
+    async def _work(self, job: _Job) -> None:
+        try:
+            await self._in_thread(job)
+        except ContentMismatch:
+            # What an earlier run left may be what is wrong, as long as no one has seen it.
+            if not job.arrival.resumed or job.arrival.was_served:
+                raise
+            logger.info("partial download dropped: digest=%s", job.descriptor.digest)
+            job.arrival.restart()
+            await self._in_thread(job)
+
+    async def _in_thread(self, job: _Job) -> None:
+        work = partial(job.work, job.arrival)
+        try:
+            # Abandoned when the mount ends, which a thread that waits for the network would hold
+            # up; it ends at its next check.
+            await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
+        except trio.Cancelled:
+            job.arrival.stop()
+            raise
+
+
+def _state(job: _Job) -> TransferState:
+    if job.arrival.is_verified:
+        return TransferState.KEEPING
+    return TransferState.RUNNING if job.arrival.is_running else TransferState.QUEUED

@@ -1,0 +1,66 @@
+"""What can be chosen about the cache, and what it says about itself; frozen values."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from orasfs.oci.digest import Digest
+
+
+class Verify(Enum):
+    """When bytes of a blob over `CacheOptions.lazy_bytes` may be served."""
+
+    LAZY = "lazy"  # as they arrive, if the source is trusted
+    STRICT = "strict"  # after the digest of the whole blob was checked
+
+
+@dataclass(frozen=True, slots=True)
+class CacheOptions:
+    """How the cache works.
+
+    Attributes:
+        verify: whether large blobs may be served before they are verified.
+        lazy_bytes: blobs up to this size are verified before a byte is served, and are fetched
+            to their end even if no one reads them any more.
+        downloads: how many blobs are fetched at once.
+        grace_seconds: how long a larger download goes on without a reader.
+        failure_seconds: how long a failed download is answered by the same failure.
+        patience_seconds: how long a source is waited for where its last answer is known.
+    """
+
+    verify: Verify = Verify.LAZY
+    lazy_bytes: int = 64 * 1024 * 1024
+    downloads: int = 4
+    grace_seconds: float = 5.0
+    failure_seconds: float = 1.0
+    patience_seconds: float = 5.0
+
+
+class TransferState(Enum):
+    """What is being done with a blob."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    KEEPING = "keeping"  # verified, and on its way to the disk
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A blob that is being fetched or verified; sizes are bytes."""
+
+    digest: Digest
+    size: int
+    received: int
+    state: TransferState
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What the cache has done since it was made."""
+
+    hits: int = 0
+    misses: int = 0
+    downloads_completed: int = 0
+    downloads_failed: int = 0
+    bytes_received: int = 0
+    mismatches: int = 0
+    layers_unpacked: int = 0

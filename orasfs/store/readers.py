@@ -1,0 +1,170 @@
+"""Open blobs as `orasfs.oci.storage.BlobReader`: what may be served, and when.
+
+Owns the rule of verification: bytes of a small blob, or of one whose source is not trusted, are
+served once the whole blob is verified; those of a large one as they arrive, if that was chosen.
+Once a blob proved to be wrong, its readers serve nothing any more.
+"""
+
+import copy
+from functools import partial
+
+import trio
+
+from orasfs.errors import ContentMismatch
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.storage import BlobStreamer
+from orasfs.store import disk
+from orasfs.store.blobs import Blobs, OpenBlob
+
+
+class InlineReader:
+    """A blob that its descriptor carries; the parser has checked it."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return len(self._content)
+
+    @property
+    def is_verified(self) -> bool:
+        """Always: what is not its digest's content is no inline data."""
+        return True
+
+    def read_now(self, offset: int, size: int) -> bytes | None:
+        """Return the bytes."""
+        return self._content[offset : offset + size]
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return the bytes."""
+        await trio.lowlevel.checkpoint()
+        return self._content[offset : offset + size]
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class FileReader:
+    """A blob in a file of the cache or of a layout, complete or still arriving."""
+
+    def __init__(
+        self, blobs: Blobs, blob: OpenBlob, source: BlobStreamer, limiter: trio.CapacityLimiter
+    ) -> None:
+        self._blobs = blobs
+        self._blob: OpenBlob | None = blob
+        self._descriptor = blob.descriptor
+        self._source = source
+        self._limiter = limiter
+
+    def __repr__(self) -> str:
+        return f"<FileReader {self._descriptor.digest} {self._blob}>"
+
+    @property
+    def size(self) -> int:
+        """The number of bytes, as the descriptor says."""
+        return self._descriptor.size
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the whole blob has been checked against its digest."""
+        return self._blob is not None and self._blob.arrival.is_verified
+
+    def read_now(self, offset: int, size: int) -> bytes | None:
+        """Return the bytes if they may be served and the page cache has them, else None."""
+        blob = self._blob
+        count = min(size, self._descriptor.size - offset)
+        if blob is None:
+            return None
+        if count <= 0:
+            return b""
+        if not _may_serve(blob, offset + count):
+            return None
+        _note_served(blob)
+        return disk.read_now(blob.arrival.fd, offset, count)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return bytes [offset, offset + size), fewer only at the end of the blob.
+
+        A download that failed before this read is tried again.
+
+        Raises:
+            ContentMismatch: the blob is not what its descriptor says; for ever.
+        """
+        count = min(size, self._descriptor.size - offset)
+        if count <= 0:
+            await trio.lowlevel.checkpoint()
+            return b""
+        blob = await self._usable(offset + count)
+        _note_served(blob)
+        self._blobs.retain(blob)  # the file stays open until the thread is done with it
+        try:
+            content = await trio.to_thread.run_sync(
+                partial(disk.read_fully, blob.arrival.fd, offset, count), limiter=self._limiter
+            )
+        finally:
+            self._blobs.release(blob)
+        error = _failure(blob)
+        if isinstance(error, ContentMismatch):  # it was found out while the thread was reading
+            raise copy.copy(error) from error
+        return content
+
+    def close(self) -> None:
+        """Release the blob. Harmless twice."""
+        if self._blob is not None:
+            self._blobs.release(self._blob)
+            self._blob = None
+
+    async def _usable(self, end: int) -> OpenBlob:
+        """Wait until bytes up to `end` may be served; return the blob that has them."""
+        if self._blob is None:
+            raise ValueError("the reader is closed")
+        while True:
+            blob = self._blob
+            if _failure(blob) is not None:
+                blob = await self._reopen(blob)
+            arrival = blob.arrival
+            await (arrival.wait_received(end) if blob.is_lazy else arrival.wait_verified())
+            error = _failure(blob)
+            if error is None:
+                return blob
+            if isinstance(error, ContentMismatch) or blob.source is self._source:
+                raise copy.copy(error) from error
+
+    async def _reopen(self, failed: OpenBlob) -> OpenBlob:
+        """Replace a blob whose download failed; another read may have done so meanwhile."""
+        error = failed.arrival.error
+        if isinstance(error, ContentMismatch):
+            raise copy.copy(error) from error
+        blob = await self._blobs.acquire(self._descriptor, self._source)
+        if self._blob is failed:
+            self._blobs.release(failed)
+            self._blob = blob
+            return blob
+        self._blobs.release(blob)
+        if self._blob is None:
+            raise ValueError("the reader was closed")
+        return self._blob
+
+
+def open_inline(descriptor: Descriptor) -> InlineReader | None:
+    """Return a reader of the content that the descriptor carries, None if it carries none."""
+    return None if descriptor.data is None else InlineReader(descriptor.data)
+
+
+def _failure(blob: OpenBlob) -> Exception | None:
+    """Return why a blob cannot be served; one that was verified can, even if not kept."""
+    return None if blob.arrival.is_verified else blob.arrival.error
+
+
+def _may_serve(blob: OpenBlob, end: int) -> bool:
+    arrival = blob.arrival
+    if arrival.is_verified:
+        return True
+    return blob.is_lazy and arrival.error is None and arrival.received >= end
+
+
+def _note_served(blob: OpenBlob) -> None:
+    if not blob.arrival.is_verified:
+        blob.arrival.was_served = True
