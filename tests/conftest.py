@@ -1,7 +1,8 @@
 """What every test gets: strict logs, no leftovers, golden paths, hypothesis profiles.
 
 A test that logs at WARNING or above fails unless it announced the line with `expect_log`; one that
-announces a line which never comes fails too. A test must leave no thread and no mount behind.
+announces a line which never comes fails too. A test must leave no thread behind, and a module of
+tests no mount.
 """
 
 import logging
@@ -66,6 +67,7 @@ class _Recorder(logging.Handler):
 
 
 _WATCH = pytest.StashKey[_LogWatch]()
+_BASE = pytest.StashKey[Path]()
 
 
 @pytest.fixture
@@ -110,24 +112,29 @@ def _mounts_below(directory: Path) -> set[str]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _one_temporary_directory(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """Let `tempfile` work below pytest's directory, where leftover mounts are looked for."""
     before = tempfile.tempdir
-    tempfile.tempdir = str(tmp_path_factory.getbasetemp())
+    request.config.stash[_BASE] = tmp_path_factory.getbasetemp()
+    tempfile.tempdir = str(request.config.stash[_BASE])
     yield
     tempfile.tempdir = before
 
 
-@pytest.fixture(autouse=True)
-def _no_mount_left(
-    _one_temporary_directory: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """Fail a test that leaves a mount; set up first, so it looks after all other teardowns."""
-    directory = tmp_path_factory.getbasetemp()
-    before = _mounts_below(directory)
-    yield
-    left = _mounts_below(directory) - before
-    assert not left, f"mounts left: {sorted(left)}"
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Fail the last test of a module that leaves a mount (its tests may share one)."""
+    result = yield
+    base = item.config.stash.get(_BASE, None)
+    if base and (nextitem is None or nextitem.path != item.path):
+        left = _mounts_below(base)
+        if left:
+            pytest.fail(f"mounts left: {sorted(left)}", pytrace=False)
+    return result
 
 
 @pytest.fixture(scope="session")
