@@ -45,12 +45,12 @@ def _answered(
             raise
         except OrasfsError as error:
             number = errno_of(error)
-            logger.debug(
-                "%s args=%r errno=%s error=%s", name, args[1:], errno.errorcode.get(number), error
-            )
+            if logger.isEnabledFor(logging.DEBUG):
+                symbol = errno.errorcode.get(number)
+                logger.debug("%s args=%r errno=%s error=%s", name, _plain(args), symbol, error)
             raise pyfuse3.FUSEError(number) from error
         except Exception as error:
-            logger.exception("%s failed args=%r", name, args[1:])
+            logger.exception("%s failed args=%r", name, _plain(args))
             raise pyfuse3.FUSEError(errno.EIO) from error
 
     return answer
@@ -213,3 +213,8 @@ class FuseAdapter(pyfuse3.Operations):
         answer.st_blocks = attr.blocks
         answer.st_atime_ns = answer.st_mtime_ns = answer.st_ctime_ns = attr.mtime_ns
         return answer
+
+
+def _plain(args: Sequence[object]) -> list[object]:
+    """Leave numbers and names of a handler's arguments, which are worth a line in the log."""
+    return [arg for arg in args if isinstance(arg, int | bytes)]

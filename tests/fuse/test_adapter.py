@@ -1,0 +1,178 @@
+"""The adapter behind a real kernel: the fake filesystem, mounted in a process of its own."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import operations as fake
+from tests.support.mounted import Mounted, run
+
+pytestmark = pytest.mark.fuse
+
+
+@pytest.fixture(scope="module")
+def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
+    home = tmp_path_factory.mktemp("fake")
+    with Mounted(None, home, program=("tests.support.fake_mount",)) as mount:
+        yield mount
+        assert mount.stop() == 0, mount.errors()
+
+
+@pytest.fixture
+def top(mounted: Mounted) -> Path:
+    return mounted.path
+
+
+def errno_of(path: Path, action: str) -> str:
+    """Do something with a path in another process, and return the name of its errno or "0"."""
+    code = (
+        "import errno, os, sys\npath = sys.argv[1]\n"
+        f"try:\n    {action}\nexcept OSError as error:\n"
+        "    print(errno.errorcode[error.errno])\nelse:\n    print(0)\n"
+    )
+    return run(["python3", "-c", code, path]).stdout.strip()
+
+
+def test_a_listing_has_every_name_once(top: Path) -> None:
+    assert sorted(path.name for path in top.iterdir()) == sorted(
+        ["plain", "empty", "slow", "hang", "link", "caf\udce9", "dir"]
+    )
+    assert sorted(path.name for path in (top / "dir").iterdir()) == [
+        f"{n:03}" for n in range(fake.CHILDREN)
+    ]
+
+
+def test_attributes_are_those_of_the_filesystem(top: Path) -> None:
+    found = (top / "plain").stat()
+    assert stat.S_IMODE(found.st_mode) == 0o644
+    assert (found.st_uid, found.st_gid) == (os.getuid(), os.getgid())
+    assert found.st_size == len(fake.PLAIN)
+    assert found.st_blocks == 1
+    assert found.st_mtime_ns == found.st_ctime_ns == found.st_atime_ns == fake.MTIME_NS
+    assert found.st_nlink == 1
+    assert (top / "empty").stat().st_blocks == 0
+
+
+def test_bytes_at_hand_and_bytes_waited_for_are_read(top: Path) -> None:
+    assert (top / "plain").read_bytes() == fake.PLAIN
+    assert (top / "empty").read_bytes() == b""
+    digest = hashlib.sha256(fake.SLOW).hexdigest()
+    assert run(["sha256sum", top / "slow"]).stdout.startswith(digest)
+
+
+def test_a_name_that_is_no_utf8_is_carried(top: Path) -> None:
+    assert Path(os.fsdecode(os.fsencode(top) + b"/caf\xe9")).read_bytes() == fake.PLAIN
+
+
+def test_a_symlink_has_its_target(top: Path) -> None:
+    assert (top / "link").readlink() == Path("plain")
+    assert (top / "link").read_bytes() == fake.PLAIN
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("nothing", "ENOENT"),
+        ("raise-NotFound", "ENOENT"),
+        ("raise-TimedOut", "ETIMEDOUT"),
+        ("raise-RateLimited", "EBUSY"),
+        ("raise-Unauthorized", "EACCES"),
+        ("raise-ContentMismatch", "EIO"),
+        ("raise-StorageFull", "ENOSPC"),
+        ("raise-TLSFailure", "EPROTO"),
+        ("plain/below", "ENOTDIR"),
+    ],
+)
+def test_a_failure_is_the_errno_of_the_table(top: Path, name: str, number: str) -> None:
+    assert errno_of(top / name, "os.stat(path)") == number
+
+
+def test_what_nobody_foresaw_is_eio_with_a_traceback_and_the_mount_lives(
+    mounted: Mounted,
+) -> None:
+    assert errno_of(mounted.path / "raise-bug", "os.stat(path)") == "EIO"
+    assert "ZeroDivisionError: raise-bug" in mounted.log()
+    assert (mounted.path / "plain").read_bytes() == fake.PLAIN
+
+
+def test_an_absent_name_is_asked_for_once(top: Path) -> None:
+    for _ in range(3):
+        assert errno_of(top / "never-there", "os.stat(path)") == "ENOENT"
+    requests = os.getxattr(top, "user.fake.requests").decode().splitlines()
+    assert requests.count("lookup never-there") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [
+        ("new", "open(path, 'x')"),
+        ("new", "os.mkdir(path)"),
+        ("new", "os.mkfifo(path)"),
+        ("new", "os.symlink('x', path)"),
+        ("new", "os.link(path + '/../plain', path)"),
+        ("plain", "open(path, 'w')"),
+        ("plain", "open(path, 'a')"),
+        ("plain", "os.open(path, os.O_RDWR)"),
+        ("plain", "os.truncate(path, 0)"),
+        ("plain", "os.chmod(path, 0o600)"),
+        ("plain", "os.utime(path)"),
+        ("plain", "os.unlink(path)"),
+        ("plain", "os.rename(path, path + '2')"),
+        ("plain", "os.setxattr(path, 'user.x', b'1')"),
+        ("plain", "os.removexattr(path, 'user.fake')"),
+        ("dir", "os.rmdir(path)"),
+    ],
+)
+def test_whatever_writes_is_refused_as_read_only(top: Path, name: str, action: str) -> None:
+    path = top / name
+    if "os.link" in action:
+        action = "os.link(os.path.dirname(path) + '/plain', path)"
+    assert errno_of(path, action) == "EROFS"
+
+
+def test_making_what_exists_says_so(top: Path) -> None:
+    assert errno_of(top / "dir", "os.mkdir(path)") == "EEXIST"
+    assert errno_of(top / "plain", "open(path, 'x')") == "EEXIST"
+
+
+def test_close_and_fsync_succeed(top: Path) -> None:
+    for name in ("plain", "dir"):
+        descriptor = os.open(top / name, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def test_extended_attributes(top: Path) -> None:
+    assert os.getxattr(top / "plain", "user.fake") == b"value"
+    assert os.listxattr(top / "plain") == ["user.fake"]
+    assert os.listxattr(top / "empty") == []
+    assert errno_of(top / "plain", "os.getxattr(path, 'user.other')") == "ENODATA"
+    acl = "os.getxattr(path, 'system.posix_acl_access')"
+    assert errno_of(top / "plain", acl) in {"ENOTSUP", "EOPNOTSUPP"}
+
+
+def test_statfs_is_that_of_the_filesystem(top: Path) -> None:
+    found = os.statvfs(top)
+    assert (found.f_bsize, found.f_blocks, found.f_bfree, found.f_bavail) == (4096, 1000, 500, 400)
+    assert (found.f_files, found.f_ffree, found.f_namemax) == (10_000, 9_000, 255)
+
+
+def test_no_inode_is_forgotten_more_often_than_it_was_found(top: Path) -> None:
+    """Listings count a lookup for each entry; dropping the caches gives them all back."""
+    for _ in range(3):
+        run(["ls", "-laR", top])
+        run(["sh", "-c", "echo 2 > /proc/sys/vm/drop_caches"], check=False)
+    assert os.getxattr(top, "user.fake.balance") == b"0"
+
+
+def test_the_mount_table_shows_what_is_mounted_and_that_it_is_harmless(top: Path) -> None:
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    line = next(line for line in lines if line.split()[1] == str(top))
+    source, _, kind, options, *_ = line.split(" ")
+    assert source == r"a,b\040\134??"
+    assert kind == "fuse.orasfs"
+    assert {"nosuid", "nodev", "default_permissions"} <= set(options.split(","))

@@ -1,0 +1,105 @@
+"""The life of a mount: it ends cleanly whoever ends it, and what is stale is what it should be."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from orasfs.fuse.session import READ_AHEAD_KIB, SessionNotifier, SessionOptions, mount_options
+from orasfs.vfs.operations import Ino
+from tests.fakes.operations import PLAIN
+from tests.support.mounted import Mounted, is_mounted, run
+
+FAKE = ("tests.support.fake_mount",)
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Mounted:
+    return Mounted(None, tmp_path, program=FAKE)
+
+
+@pytest.mark.fuse
+def test_sigterm_unmounts_cleanly(mounted: Mounted) -> None:
+    with mounted:
+        assert mounted.stop() == 0
+        assert not is_mounted(mounted.path)
+        assert "unmounted" in mounted.log()
+
+
+@pytest.mark.fuse
+def test_fusermount_ends_the_daemon_with_status_0(mounted: Mounted) -> None:
+    with mounted:
+        run(["fusermount3", "-u", mounted.path])
+        assert mounted.wait() == 0
+
+
+@pytest.mark.fuse
+def test_a_lazy_unmount_serves_what_is_open_and_then_ends(mounted: Mounted) -> None:
+    with mounted:
+        with (mounted.path / "plain").open("rb") as file:
+            run(["fusermount3", "-u", "-z", mounted.path])
+            assert not is_mounted(mounted.path)
+            assert file.read() == PLAIN
+        assert mounted.wait() == 0
+
+
+@pytest.mark.fuse
+@pytest.mark.slow
+def test_a_request_that_never_ends_does_not_keep_the_daemon(mounted: Mounted) -> None:
+    with mounted:
+        reader = subprocess.Popen(["cat", mounted.path / "hang"], stderr=subprocess.PIPE)
+        while "hang" not in run(["ls", "-l", f"/proc/{reader.pid}/fd"], check=False).stdout:
+            assert reader.poll() is None
+        started = time.monotonic()
+        assert mounted.stop() == 0
+        assert time.monotonic() - started < 10
+        assert reader.wait(10) != 0
+        reader.communicate()
+        assert not is_mounted(mounted.path)
+
+
+@pytest.mark.fuse
+def test_sigkill_leaves_a_stale_mount_and_another_can_follow(mounted: Mounted) -> None:
+    with mounted:
+        mounted.kill9()
+        assert is_mounted(mounted.path)
+        said = run(["ls", mounted.path], check=False).stderr
+        assert "Transport endpoint is not connected" in said
+        run(["fusermount3", "-u", "-z", mounted.path])
+        with mounted:
+            assert (mounted.path / "plain").read_bytes() == PLAIN
+
+
+@pytest.mark.fuse
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may set the read-ahead")
+def test_the_kernel_reads_ahead_a_mebibyte(mounted: Mounted) -> None:
+    with mounted:
+        device = mounted.path.stat().st_dev
+        knob = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+        if not os.access(knob, os.W_OK):
+            pytest.skip("/sys is read-only here")
+        assert int(knob.read_text()) == READ_AHEAD_KIB
+
+
+def test_mount_options_are_those_the_interface_promises() -> None:
+    plain = mount_options(SessionOptions("localhost:5000"))
+    assert plain == {
+        "default_permissions", "fsname=localhost:5000", "subtype=orasfs", "nosuid", "nodev",
+    }  # fmt: skip
+    more = mount_options(SessionOptions("x", allow_other=True, read_only=True, flags=("noexec",)))
+    assert {"allow_other", "ro", "noexec"} <= more
+
+
+def test_a_source_with_commas_and_newlines_adds_no_option() -> None:
+    options = mount_options(SessionOptions("oci:/a,suid\nb\\c\udcff"))
+    assert "fsname=oci:/a\\,suid?b\\\\c?" in options
+    assert all(option.isascii() for option in options)
+
+
+def test_a_notifier_without_a_session_does_nothing_and_ends() -> None:
+    with SessionNotifier() as notifier:
+        notifier.invalidate_content(Ino(5))
+        notifier.invalidate_entry(Ino(5), "name\udce9")
+    assert not notifier._thread.is_alive()

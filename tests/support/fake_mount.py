@@ -1,0 +1,44 @@
+"""Mounts the fake filesystem in this process: `python -m tests.support.fake_mount … MOUNTPOINT`.
+
+Takes the arguments of `orasfs mount -f`, of which only the mountpoint and `log_file` matter.
+"""
+
+import signal
+import sys
+from pathlib import Path
+
+import trio
+
+from orasfs.daemon import logs
+from orasfs.daemon.config import parse_options
+from orasfs.fuse.session import SessionNotifier, SessionOptions, serve
+from tests.fakes.operations import FakeOperations
+
+
+async def serve_fake(mountpoint: str) -> None:
+    """Serve until SIGTERM or unmounted."""
+    stop = trio.Event()
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def heed() -> None:
+                async for _ in signals:
+                    stop.set()
+
+            nursery.start_soon(heed)
+            await serve(
+                FakeOperations(),
+                mountpoint,
+                SessionOptions("a,b \\é"),
+                notifier=SessionNotifier(),
+                on_ready=lambda: None,
+                stop=stop,
+            )
+            nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    words = [word.removeprefix("-o") for word in sys.argv[1:] if word.startswith("-o")]
+    config = parse_options(words)
+    logs.set_up("DEBUG", config.log_file or Path("/dev/null"), stderr_level="DEBUG")
+    trio.run(serve_fake, sys.argv[-1])
