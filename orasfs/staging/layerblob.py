@@ -1,0 +1,180 @@
+"""Streams the pieces of a tar through compression and hashes into a file.
+
+Owns the compression of what is written. Opens nothing itself: contents come from a callable, the
+blob goes to a file that the caller made. Blocking, for a worker thread; needs about a mebibyte.
+INVARIANT: the same pieces give the same blob wherever the compression libraries are the same; the
+content digest does not depend on them.
+
+The gzip header is the one of Go's compress/gzip (no name, no time, unknown operating system), but
+the deflated bytes are zlib's own, so the blob's digest is not the reference client's.
+"""
+
+import hashlib
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from orasfs.errors import StorageFailure
+from orasfs.oci.digest import Digest
+from orasfs.staging.tarwriter import FilePiece, Piece
+from orasfs.staging.tree import ContentKey
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+CHUNK_BYTES = 256 * 1024
+_GZIP_LEVEL = 6  # what "default" means to both zlib and Go
+_GZIP_HEADER = b"\x1f\x8b\x08\x00" + bytes(5) + b"\xff"
+
+
+class Compression(Enum):
+    """How a packed directory is compressed; the reference client restores gzip only."""
+
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerBlob:
+    """What was written: the blob's digest and size, and those of the tar inside it."""
+
+    digest: Digest
+    size: int
+    content_digest: Digest
+    content_size: int
+
+
+class Content(Protocol):
+    """The bytes of a staged file, from the beginning."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes, none only at the end."""
+        ...
+
+    def close(self) -> None:
+        """Release it."""
+        ...
+
+
+class Output(Protocol):
+    """Where the blob goes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of `data`."""
+        ...
+
+
+OpenContent = Callable[[ContentKey], Content]
+
+
+def write_layer(
+    pieces: Iterable[Piece],
+    compression: Compression,
+    output: Output,
+    open_content: OpenContent,
+) -> LayerBlob:
+    """Write the tar that `pieces` describe to `output` as a layer blob, and return what it is.
+
+    What `open_content` and the files raise passes through.
+
+    Raises:
+        StorageFailure: a content is not of the size that was staged.
+    """
+    compressor = _COMPRESSORS[compression]()
+    content_hash, blob_hash = hashlib.sha256(), hashlib.sha256()
+    content_size = blob_size = 0
+    for chunk in _chunks(pieces, open_content):
+        content_hash.update(chunk)
+        content_size += len(chunk)
+        packed = compressor.compress(chunk)
+        blob_hash.update(packed)
+        blob_size += len(packed)
+        output.write(packed)
+    packed = compressor.flush()
+    blob_hash.update(packed)
+    output.write(packed)
+    return LayerBlob(
+        digest=Digest("sha256", blob_hash.hexdigest()),
+        size=blob_size + len(packed),
+        content_digest=Digest("sha256", content_hash.hexdigest()),
+        content_size=content_size,
+    )
+
+
+def _chunks(pieces: Iterable[Piece], open_content: OpenContent) -> Iterator[bytes]:
+    """Yield the tar's bytes, the small pieces together: each call costs more than they do."""
+    small = bytearray()
+    for part in _parts(pieces, open_content):
+        small += part
+        if len(small) >= CHUNK_BYTES:
+            yield bytes(small)
+            small.clear()
+    yield bytes(small)
+
+
+def _parts(pieces: Iterable[Piece], open_content: OpenContent) -> Iterator[bytes]:
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            yield piece
+        else:
+            with closing(open_content(piece.content)) as content:
+                yield from _read_all(content, piece)
+
+
+def _read_all(content: Content, piece: FilePiece) -> Iterator[bytes]:
+    left = piece.size
+    while left:
+        chunk = content.read(min(left, CHUNK_BYTES))
+        if not chunk:
+            raise StorageFailure(f"{piece.path!r} became shorter while it was packed")
+        left -= len(chunk)
+        yield chunk
+    if content.read(1):
+        raise StorageFailure(f"{piece.path!r} became longer while it was packed")
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+class _Plain:
+    def compress(self, data: bytes, /) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+
+class _Gzip:
+    """One gzip member (RFC 1952)."""
+
+    def __init__(self) -> None:
+        self._deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        self._header = _GZIP_HEADER
+        self._crc = 0
+        self._size = 0
+
+    def compress(self, data: bytes, /) -> bytes:
+        header, self._header = self._header, b""
+        self._crc = zlib.crc32(data, self._crc)
+        self._size += len(data)
+        return header + self._deflate.compress(data)
+
+    def flush(self) -> bytes:
+        trailer = self._crc.to_bytes(4, "little") + (self._size % 2**32).to_bytes(4, "little")
+        return self._header + self._deflate.flush() + trailer
+
+
+_COMPRESSORS: dict[Compression, Callable[[], _Compressor]] = {
+    Compression.GZIP: _Gzip,
+    Compression.ZSTD: zstd.ZstdCompressor,
+    Compression.NONE: _Plain,
+}

@@ -1,0 +1,91 @@
+"""Symbolic links in a staged tree: which become a file, which are packed, which are refused.
+
+Owns that judgement; a staged link is never followed on disk. Pure.
+INVARIANT: whatever a link says, only files of the same tree are reached.
+"""
+
+from collections import deque
+
+from orasfs.errors import InvalidInput
+from orasfs.staging.tree import StagedDirectory, StagedFile, StagedSymlink, find, walk
+
+_MAX_FOLLOWED = 40  # as Linux, path_resolution(7)
+
+
+def resolve_file(root: StagedDirectory, path: str) -> StagedFile:
+    """Return the file of the tree that the link at `path` leads to.
+
+    Raises:
+        InvalidInput: it leads out of the tree, nowhere, in a circle, or to something else.
+    """
+    stack = [root]
+    remaining = deque(path.split("/"))
+    followed = 0
+    while remaining:
+        name = remaining.popleft()
+        if name == "..":
+            if len(stack) == 1:
+                raise _refusal(path, "leads out of the draft")
+            stack.pop()
+        elif name not in {"", "."}:
+            match stack[-1].entries.get(name):
+                case StagedDirectory() as directory:
+                    stack.append(directory)
+                case StagedFile() as file if not remaining:
+                    return file
+                case StagedSymlink(target=target) if target.startswith("/"):
+                    raise _refusal(path, "leads out of the draft")
+                case StagedSymlink(target=target) if followed < _MAX_FOLLOWED:
+                    followed += 1
+                    remaining.extendleft(reversed(target.split("/")))
+                case _:
+                    raise _refusal(path, "does not lead to a file of the draft")
+    raise _refusal(path, "leads to a directory")
+
+
+def _refusal(path: str, why: str) -> InvalidInput:
+    return InvalidInput(
+        f"symbolic link {path!r} {why}, so it cannot be a layer: replace it by a file"
+    )
+
+
+def check_links(title: str, directory: StagedDirectory) -> None:
+    """Check that the reference client would restore each link in a packed directory.
+
+    It judges the target's text (content/file/utils.go, ensureLinkPath): relative, within the
+    directory, and not on the way through another link.
+
+    Raises:
+        InvalidInput: a link would make every pull of the artifact fail.
+    """
+    for path, node in walk("", directory):
+        if isinstance(node, StagedSymlink):
+            why = _not_restorable(title, directory, path, node.target)
+            if why:
+                raise InvalidInput(
+                    f"symbolic link {f'{title}/{path}'!r} {why}, which `oras pull` refuses: "
+                    "replace it, or allow it with links=any"
+                )
+
+
+def _not_restorable(title: str, directory: StagedDirectory, path: str, target: str) -> str:
+    """Return why the link would not be restored, "" if it would be."""
+    if target.startswith("/"):
+        return f"has the absolute target {target!r}"
+    parts = f"{title}/{path}".split("/")[:-1]
+    for part in target.split("/"):
+        if part == "..":
+            if not parts:
+                return f"leads out of the artifact, to {target!r}"
+            parts.pop()
+        elif part not in {"", "."}:
+            parts.append(part)
+    inside = title.split("/")
+    if parts[: len(inside)] != inside:
+        return f"leads out of {title!r}, to {target!r}"
+    below = parts[len(inside) :]
+    for depth in range(1, len(below)):
+        on_the_way = "/".join(below[:depth])
+        if isinstance(find(directory, on_the_way), StagedSymlink):
+            return f"leads through the symbolic link {f'{title}/{on_the_way}'!r}"
+    return ""
