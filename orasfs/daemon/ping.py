@@ -1,0 +1,37 @@
+"""One question to a registry, outside any mount: does it answer?"""
+
+import trio
+
+from orasfs.errors import TimedOut
+from orasfs.oci.reference import parse_registry
+from orasfs.registry.client import RemoteRegistry
+from orasfs.registry.settings import RegistrySettings
+
+PING_SECONDS = 20.0
+
+
+def ping(host: str, *, plain_http: bool | None) -> None:
+    """Ask the registry whether it will speak with us.
+
+    Args:
+        host: `HOST[:PORT]`.
+        plain_http: None lets a loopback host be looked at.
+
+    Raises:
+        InvalidName: it is no host.
+        RegistryError: it answered no; Unauthorized only says that it wants credentials.
+        Unreachable: it did not answer, or not in time.
+    """
+    trio.run(_ping, parse_registry(host), RegistrySettings(plain_http=plain_http))
+
+
+async def _ping(host: str, settings: RegistrySettings) -> None:
+    registry = RemoteRegistry(host, settings)
+    try:
+        with trio.move_on_after(PING_SECONDS) as scope:
+            await registry.ping()
+    finally:
+        with trio.move_on_after(1, shield=True):
+            await registry.aclose()
+    if scope.cancelled_caught:
+        raise TimedOut(f"{host}: no answer within {PING_SECONDS:g} seconds")

@@ -1,0 +1,164 @@
+"""All registries that a mount may reach, behind the cache (vfs.ports.Registries).
+
+Owns which source stands behind a host's name, which hosts are known, and whether one exists. The
+filesystem sees the ports only; the clients are made here, at the first use of a host.
+"""
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cachetools
+import trio
+
+from orasfs.daemon.health import Health, RegistryHealth, WatchedRegistry
+from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, find_layouts
+from orasfs.errors import HostUnreachable, NotFound, TimedOut
+from orasfs.oci.storage import Page, Source, SourceRegistry
+from orasfs.store.layout import LayoutRegistry
+from orasfs.vfs.ports import Registry, Repository
+
+RESOLVE_SECONDS = 5.0  # for a host's name
+RESOLVED_SECONDS = 60.0  # how long an answer holds, a `no` too
+MAX_HOSTS = 4096
+# getaddrinfo(3): the name is not there, which is an answer; all else is a failure to ask.
+_ABSENT = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+
+
+class ClosableRegistry(SourceRegistry, Protocol):
+    """A source that holds connections."""
+
+    async def aclose(self) -> None:
+        """Close them. Harmless twice."""
+        ...
+
+
+CacheRepository = Callable[[Source, str, str], Repository]  # (source, registry, name)
+
+
+class CachedRegistry:
+    """One registry behind the cache; implements `vfs.ports.Registry`."""
+
+    def __init__(self, host: str, source: SourceRegistry, cached: CacheRepository) -> None:
+        self._host = host
+        self._source = source
+        self._cached = cached
+        self._repositories: cachetools.LRUCache[str, Repository] = cachetools.LRUCache(10_000)
+
+    def __repr__(self) -> str:
+        return f"CachedRegistry({self._host})"
+
+    def repository(self, name: str) -> Repository:
+        """Return the repository of that full name; makes no request."""
+        found = self._repositories.get(name)
+        if found is None:
+            found = self._cached(self._source.repository(name), self._host, name)
+            self._repositories[name] = found
+        return found
+
+    async def list_repositories(self, token: str | None = None) -> Page:
+        """See `RepositoryLister.list_repositories`."""
+        return await self._source.list_repositories(token)
+
+
+class MountRegistries:
+    """The registries of one mount; implements `vfs.ports.Registries`.
+
+    Args:
+        source: what is mounted: local layouts are part of it.
+        hosts: those to list besides the ones that answered.
+        connect: makes the client of a host; makes no request.
+        cached: puts the cache in front of a repository.
+    """
+
+    def __init__(
+        self,
+        source: MountSource,
+        hosts: Iterable[str],
+        connect: Callable[[str], ClosableRegistry],
+        cached: CacheRepository,
+    ) -> None:
+        self._source = source
+        self._hosts = frozenset(hosts)
+        self._connect = connect
+        self._cached = cached
+        self._registries: dict[str, CachedRegistry] = {}
+        self._clients: list[ClosableRegistry] = []
+        self._health: dict[str, Health] = {}
+        self._exists: cachetools.TTLCache[str, bool] = cachetools.TTLCache(
+            MAX_HOSTS, RESOLVED_SECONDS, timer=trio.current_time
+        )
+
+    def registry(self, host: str) -> Registry:
+        """Return the registry of that name, or the layout `oci:LABEL`; makes no request.
+
+        Raises:
+            NotFound: there is no such layout.
+        """
+        found = self._registries.get(host)
+        if found is None:
+            found = CachedRegistry(host, self._open(host), self._cached)
+            self._registries[host] = found
+        return found
+
+    def known(self) -> Sequence[str]:
+        """Return the names to list: hosts, or of a mount of layouts the names of those."""
+        if self._source.local is not None:
+            return tuple(find_layouts(self._source.local))
+        answered = {host for host, health in self._health.items() if health.current.reachable}
+        return tuple(sorted(self._hosts | answered))
+
+    async def exists(self, host: str) -> bool:
+        """Tell whether the host's name resolves; the answer is kept for a minute.
+
+        Raises:
+            TimedOut: no answer came in time.
+            HostUnreachable: the resolver failed.
+        """
+        answer = self._exists.get(host)
+        if answer is None:
+            answer = self._exists[host] = await _resolves(host)
+        return answer
+
+    def health(self) -> Mapping[str, RegistryHealth]:
+        """Return what is known of the registries used so far, by host."""
+        return {host: health.current for host, health in sorted(self._health.items())}
+
+    async def aclose(self) -> None:
+        """Close all clients."""
+        for client in self._clients:
+            await client.aclose()
+
+    def _open(self, host: str) -> SourceRegistry:
+        if host.startswith(LAYOUT_PREFIX):
+            return LayoutRegistry(self._layout(host.removeprefix(LAYOUT_PREFIX)))
+        client = self._connect(host)
+        self._clients.append(client)
+        self._health[host] = Health(time.time)
+        return WatchedRegistry(client, self._health[host])
+
+    def _layout(self, label: str) -> Path:
+        layouts = self._source.layouts
+        if self._source.local is not None:
+            layouts = find_layouts(self._source.local)
+        if label not in layouts:
+            raise NotFound(f"{LAYOUT_PREFIX}{label}: no such local layout")
+        return layouts[label]
+
+
+async def _resolves(host: str) -> bool:
+    name = host.removeprefix("[").partition("]")[0] if host.startswith("[") else host
+    with trio.move_on_after(RESOLVE_SECONDS) as scope:
+        try:
+            await trio.socket.getaddrinfo(name.partition(":")[0], None)
+        except socket.gaierror as error:
+            if error.errno in _ABSENT:
+                return False
+            raise HostUnreachable(f"{host}: {error.strerror}") from error
+        except UnicodeError:
+            return False  # a label that DNS cannot carry
+    if scope.cancelled_caught:
+        raise TimedOut(f"{host}: the name was not resolved within {RESOLVE_SECONDS:g} seconds")
+    return True
