@@ -24,7 +24,6 @@ from orasfs.errors import (
 
 FOREIGN = (
     httpx.TransportError,
-    httpx.StreamError,
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
     OSError,  # ssl.SSLError, socket.gaierror and TimeoutError among them
@@ -51,7 +50,8 @@ def unreachable(error: BaseException, where: str) -> Unreachable:
 
 def _known(cause: BaseException, where: str) -> Unreachable | None:
     if isinstance(cause, ssl.SSLError) and not _is_end_of_stream(cause):
-        reason = getattr(cause, "verify_message", "") or cause.reason or str(cause)
+        # Both attributes are there only on errors that OpenSSL itself made.
+        reason = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or str(cause)
         return TLSFailure(f"{where}: TLS failed: {reason}")
     if isinstance(cause, socket.gaierror):
         return HostUnreachable(f"{where}: no such host: {cause.strerror or cause}")
