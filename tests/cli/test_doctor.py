@@ -1,0 +1,67 @@
+"""What doctor finds, from files and programs that a test can lay out."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from orasfs.cli import doctor
+
+
+def program(directory: Path, name: str, says: str) -> None:
+    path = directory / name
+    path.write_text(f"#!/bin/sh\necho '{says}'\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("says", "level", "words"),
+    [
+        ("sync (GNU coreutils) 9.1", "ok", "GNU"),
+        ("sync (uutils coreutils) 0.2", "warn", "uutils"),
+        ("sync 1.0", "warn", "an unknown kind"),
+    ],
+)
+def test_the_kind_of_sync_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, level: str, words: str
+) -> None:
+    program(tmp_path, "sync", says)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    finding = doctor.check_sync()
+    assert finding.level == level
+    assert words in finding.sentence
+
+
+def test_busybox_is_known_by_its_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "busybox", "")
+    (tmp_path / "sync").symlink_to("busybox")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor.check_sync().sentence.startswith("BusyBox")
+
+
+@pytest.mark.parametrize(
+    ("conf", "level"),
+    [
+        ('PRUNEFS="NFS nfs fuse.orasfs"\n', "ok"),
+        ('PRUNE_BIND_MOUNTS="yes"\nPRUNEFS = "NFS"\n', "warn"),
+        ("", "warn"),
+    ],
+)
+def test_updatedb_should_leave_mounts_alone(tmp_path: Path, conf: str, level: str) -> None:
+    path = tmp_path / "updatedb.conf"
+    path.write_text(conf)
+    assert doctor.check_updatedb(path).level == level
+
+
+def test_without_updatedb_nothing_is_to_mend(tmp_path: Path) -> None:
+    assert doctor.check_updatedb(tmp_path / "missing").level == "ok"
+
+
+def test_a_cache_that_cannot_be_a_directory_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ORAS_CACHE", str(tmp_path / "file/cache"))
+    assert doctor.check_cache().level == "FAIL"
+    monkeypatch.setenv("ORAS_CACHE", str(tmp_path / "new/cache"))
+    assert doctor.check_cache().level in {"ok", "warn"}

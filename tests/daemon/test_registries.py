@@ -1,0 +1,164 @@
+"""The registries of a mount: which there are, and that nothing is made or asked too early."""
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from orasfs.daemon.registries import RESOLVED_SECONDS, MountRegistries
+from orasfs.daemon.source import MountSource
+from orasfs.errors import HostUnreachable, InvalidName, NotFound, TimedOut
+from orasfs.oci.storage import Page, Source
+from orasfs.vfs.ports import Repository
+from orasfs.vfs.root import LayoutRoot, LayoutsRoot, RegistriesRoot
+from tests.support.golden import GOLDEN
+
+
+class FakeClient:
+    """A registry client that knows its repositories, and whether it was closed."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.is_closed = False
+
+    def repository(self, name: str) -> Source:
+        raise InvalidName(name)
+
+    async def list_repositories(self, token: str | None = None) -> Page:
+        if self.host == "ill":
+            raise TimedOut("late")
+        return Page([f"{self.host} {token}"])
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+
+
+class Fixture:
+    """Registries with their clients and the repositories asked of the cache."""
+
+    def __init__(self, source: MountSource, hosts: tuple[str, ...] = ()) -> None:
+        self.clients: list[FakeClient] = []
+        self.registries = MountRegistries(source, hosts, self._connect, self._cached)
+
+    def _connect(self, host: str) -> FakeClient:
+        self.clients.append(FakeClient(host))
+        return self.clients[-1]
+
+    def _cached(self, source: Source, registry: str, name: str) -> Repository:
+        raise NotFound(f"{registry} {name}")
+
+
+def remote(*hosts: str) -> Fixture:
+    return Fixture(MountSource("registries", RegistriesRoot()), hosts)
+
+
+async def test_a_host_has_one_client_made_at_its_first_use() -> None:
+    fixture = remote("b", "a")
+    assert fixture.clients == []
+    first = fixture.registries.registry("a")
+    assert fixture.registries.registry("a") is first
+    assert [client.host for client in fixture.clients] == ["a"]
+    assert (await first.list_repositories("next")).names == ["a next"]
+
+
+async def test_known_are_the_hosts_given_and_those_that_answered() -> None:
+    fixture = remote("b", "a")
+    for host in ("well", "ill", "unasked"):
+        fixture.registries.registry(host)
+    await fixture.registries.registry("well").list_repositories()
+    with pytest.raises(TimedOut):
+        await fixture.registries.registry("ill").list_repositories()
+    assert fixture.registries.known() == ("a", "b", "well")
+    health = fixture.registries.health()
+    assert {host: one.reachable for host, one in health.items()} == {
+        "well": True,
+        "ill": False,
+        "unasked": None,
+    }
+
+
+async def test_closing_closes_every_client() -> None:
+    fixture = remote()
+    fixture.registries.registry("a")
+    fixture.registries.registry("b")
+    await fixture.registries.aclose()
+    assert [client.is_closed for client in fixture.clients] == [True, True]
+
+
+async def test_the_one_layout_is_reached_by_its_label_and_no_other() -> None:
+    path = GOLDEN / "layout"
+    source = MountSource(f"oci:{path}", LayoutRoot(str(path)), {str(path): path})
+    fixture = Fixture(source)
+    with pytest.raises(NotFound, match=re.escape(f"oci:{path} ") + "$"):
+        fixture.registries.registry(f"oci:{path}").repository("")
+    with pytest.raises(NotFound, match="no such local layout"):
+        fixture.registries.registry("oci:/etc")
+    assert fixture.clients == []
+
+
+async def test_embedded_layouts_come_and_go(tmp_path: Path) -> None:
+    fixture = Fixture(MountSource("none", LayoutsRoot(), local=tmp_path))
+    assert fixture.registries.known() == ()
+    (tmp_path / "demo").symlink_to(GOLDEN / "layout")
+    assert fixture.registries.known() == ("demo",)
+    with pytest.raises(NotFound, match=r"oci:demo $"):
+        fixture.registries.registry("oci:demo").repository("")
+
+
+class FakeResolver(trio.abc.HostnameResolver):
+    """Knows one name; fails as told; counts."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def getaddrinfo(  # type: ignore[override]  # of its seven only the host matters here
+        self, host: bytes | None, *args: object
+    ) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str, int]]]:
+        name = (host or b"").decode()
+        self.asked.append(name)
+        if name == "slow.example":
+            await trio.sleep_forever()
+        if name == "broken.example":
+            raise socket.gaierror(socket.EAI_AGAIN, "try again")
+        if name != "there.example":
+            raise socket.gaierror(socket.EAI_NONAME, "not known")
+        return []
+
+    async def getnameinfo(
+        self, sockaddr: tuple[str, int] | tuple[str, int, int, int], flags: int
+    ) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def resolver() -> FakeResolver:
+    return FakeResolver()
+
+
+async def test_a_host_exists_if_its_name_resolves_and_the_answer_is_kept(
+    autojump_clock: MockClock, resolver: FakeResolver
+) -> None:
+    trio.socket.set_custom_hostname_resolver(resolver)
+    registries = remote().registries
+    for _ in range(2):
+        assert await registries.exists("there.example")
+        assert not await registries.exists("package.json")
+    assert resolver.asked == ["there.example", "package.json"]
+    await trio.sleep(RESOLVED_SECONDS + 1)
+    assert not await registries.exists("package.json")
+    assert len(resolver.asked) == 3
+
+
+async def test_a_resolver_that_fails_is_no_answer(
+    autojump_clock: MockClock, resolver: FakeResolver
+) -> None:
+    trio.socket.set_custom_hostname_resolver(resolver)
+    registries = remote().registries
+    with pytest.raises(HostUnreachable, match="try again"):
+        await registries.exists("broken.example")
+    with pytest.raises(TimedOut, match="not resolved within"):
+        await registries.exists("slow.example")
+    assert not await registries.exists(f"{'x' * 64}.example")
