@@ -1,4 +1,4 @@
-"""The control files of a mount: what `MOUNT/.orasfs/NAME` contains (interface.md, section 2).
+"""The control files of a mount: what `MOUNT/.orasfs/NAME` contains (docs/SEMANTICS.md).
 
 Owns their names and formats: JSON documents, Prometheus text exposition format 0.0.4, and the log.
 Pure functions of values that the daemon hands in.

@@ -1,7 +1,7 @@
 """What a name means below a registry: the only module that knows; pure.
 
 A *place* is a path below a registry, which may be a namespace, a repository, or both. Owns the
-reading of names (interface.md, section 2: "References are names too", "A name that is both",
+reading of names (docs/SEMANTICS.md: "References are names too", "A name that is both",
 "Registries that will not list"). Knows not what a registry really has.
 """
 

@@ -1,6 +1,6 @@
 """What the root of a mount is: one frozen specification for each kind of source.
 
-Owns the kinds of interface.md, section 1. Knows not how a source is written on a command line.
+Owns the kinds of docs/SEMANTICS.md. Knows not how a source is written on a command line.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Waiting with a deadline, while the work goes on.
 
 The kernel lets nobody kill a process that waits in a lookup, an open or a listing, so those end
-with `TimedOut`; what was begun goes on in the mount's nursery, for the next try (interface.md,
-section 3, "Waiting").
+with `TimedOut`; what was begun goes on in the mount's nursery, for the next try
+(docs/SEMANTICS.md, "Waiting").
 """
 
 import itertools
