@@ -1,0 +1,23 @@
+"""Which failures of a probe mean as much as "there is no such repository"; pure."""
+
+from orasfs.errors import (
+    NotFound,
+    OrasfsError,
+    RateLimited,
+    RegistryError,
+    RegistryFailure,
+    Unsupported,
+)
+
+
+def is_denial(error: OrasfsError) -> bool:
+    """Tell whether an answer to a probe means as much as "no such repository".
+
+    401 and 403 are what registries say of what does not exist (docs/SEMANTICS.md); a
+    passing fault is never a denial.
+    """
+    if isinstance(error, NotFound | Unsupported):
+        return True
+    return isinstance(error, RegistryError) and not isinstance(
+        error, RegistryFailure | RateLimited
+    )

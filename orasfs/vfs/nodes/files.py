@@ -1,0 +1,184 @@
+"""Files, symlinks and broken names: the leaves of the mount."""
+
+import stat
+from collections.abc import Callable, Mapping, Sequence
+
+from orasfs.errors import InvalidContent
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
+from orasfs.tree.layerindex import Member
+from orasfs.tree.node import PackedLayer, RawFile
+from orasfs.vfs import xattrs
+from orasfs.vfs.artifact import Artifact
+from orasfs.vfs.errorlog import ErrorLog
+from orasfs.vfs.inodes import Key
+from orasfs.vfs.memory import MemoryReader
+from orasfs.vfs.nodes.base import Node, Opened, Stat
+
+GENERATED_MODE = stat.S_IFREG | 0o444
+
+
+def layer_xattrs(artifact: Artifact, descriptor: Descriptor) -> Mapping[str, str]:
+    """Return the extended attributes of what a blob is shown as."""
+    is_verified = artifact.mount.verification.is_verified(descriptor)
+    return {
+        **xattrs.of_annotations(descriptor.annotations),
+        **xattrs.of_content(descriptor, is_verified=is_verified),
+        **xattrs.of_place(artifact.reference),
+    }
+
+
+class BlobNode(Node):
+    """A blob as a file."""
+
+    __slots__ = ("_artifact", "_file")
+
+    def __init__(self, key: Key, artifact: Artifact, file: RawFile) -> None:
+        super().__init__(key, artifact.errors)
+        self._artifact = artifact
+        self._file = file
+
+    @property
+    def content_digest(self) -> Digest | None:
+        """The blob's digest."""
+        return self._file.descriptor.digest
+
+    def stat(self) -> Stat:
+        """Return mode and time of the view and the blob's size."""
+        file = self._file
+        return Stat(stat.S_IFREG | file.mode, file.descriptor.size, file.mtime_ns)
+
+    async def open(self) -> Opened:
+        """Open the blob."""
+        descriptor = self._file.descriptor
+        reader = await self._artifact.repository.open_blob(descriptor)
+        return Opened(reader, digest=descriptor.digest)
+
+    def getxattr_now(self, name: str) -> bytes:
+        """Return what the descriptor says."""
+        return xattrs.encode(name, layer_xattrs(self._artifact, self._file.descriptor))
+
+    def listxattr_now(self) -> Sequence[str]:
+        """Return media type and annotations."""
+        return xattrs.copied(self._file.descriptor.annotations)
+
+
+class MemberNode(Node):
+    """A file or a symlink inside a packed layer; hard links to it are the same node."""
+
+    __slots__ = ("_artifact", "_layer", "_member")
+
+    def __init__(self, key: Key, artifact: Artifact, layer: PackedLayer, member: Member) -> None:
+        super().__init__(key, artifact.errors)
+        self._artifact = artifact
+        self._layer = layer
+        self._member = member
+
+    def getxattr_now(self, name: str) -> bytes:
+        """Return what the layer's descriptor says; annotations are the packed directory's."""
+        descriptor = self._layer.descriptor
+        found = {
+            **xattrs.of_content(descriptor, is_verified=True),  # it was verified to be unpacked
+            **xattrs.of_place(self._artifact.reference),
+        }
+        return xattrs.encode(name, found)
+
+
+class MemberFileNode(MemberNode):
+    """A file inside a packed layer."""
+
+    __slots__ = ()
+
+    def stat(self) -> Stat:
+        """Return what the tar says."""
+        member = self._member
+        return Stat(stat.S_IFREG | member.mode, member.size, member.mtime_ns, member.link_count)
+
+    def open_now(self) -> Opened | None:
+        """Open the member if its layer is at hand."""
+        layer = self._artifact.repository.layer_now(self._layer)
+        return Opened(layer.open_member(self._member.ordinal)) if layer else None
+
+    async def open(self) -> Opened:
+        """Open the member, fetching its layer if need be."""
+        layer = await self._artifact.repository.open_layer(self._layer)
+        return Opened(layer.open_member(self._member.ordinal))
+
+
+class SymlinkNode(MemberNode):
+    """A symlink inside a packed layer."""
+
+    __slots__ = ()
+
+    def stat(self) -> Stat:
+        """Return what the tar says."""
+        member = self._member
+        return Stat(stat.S_IFLNK | member.mode, member.size, member.mtime_ns, member.link_count)
+
+    def readlink(self) -> str:
+        """Return the target as the tar has it."""
+        return self._member.target
+
+
+class BrokenNode(Node):
+    """A name that exists and cannot be shown: listed, and every use fails with the reason."""
+
+    __slots__ = ("_reason",)
+
+    def __init__(self, key: Key, errors: ErrorLog, reason: str) -> None:
+        super().__init__(key, errors)
+        self._reason = reason
+
+    @property
+    def attr_seconds(self) -> float:
+        """Not at all: a use must come here, to fail."""
+        return 0.0
+
+    def stat(self) -> Stat:
+        """Return a file of nothing, for the listing's sake."""
+        return Stat(GENERATED_MODE)
+
+    async def open(self) -> Opened:
+        """Fail with the reason."""
+        raise InvalidContent(self._reason)
+
+
+class GeneratedNode(Node):
+    """A file whose bytes were made at the lookup and never change."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, key: Key, errors: ErrorLog, content: bytes) -> None:
+        super().__init__(key, errors)
+        self._content = content
+
+    def stat(self) -> Stat:
+        """Return a read-only file of the content's size."""
+        return Stat(GENERATED_MODE, len(self._content))
+
+    def open_now(self) -> Opened:
+        """Open the content."""
+        return Opened(MemoryReader(self._content))
+
+
+class LiveNode(Node):
+    """A file whose bytes are made anew at each open, past the kernel's cache."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, key: Key, errors: ErrorLog, content: Callable[[], bytes]) -> None:
+        super().__init__(key, errors)
+        self._content = content
+
+    @property
+    def attr_seconds(self) -> float:
+        """Not at all: the size changes."""
+        return 0.0
+
+    def stat(self) -> Stat:
+        """Return a read-only file of the size that the content has now."""
+        return Stat(GENERATED_MODE, len(self._content()))
+
+    def open_now(self) -> Opened:
+        """Open what the content is now; a reader sees one version."""
+        return Opened(MemoryReader(self._content()), keep_cache=False, direct_io=True)

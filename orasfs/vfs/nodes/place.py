@@ -1,0 +1,166 @@
+"""A path below a registry: the registry itself, a namespace, a repository, or both at once.
+
+Owns the order in which a name is looked for (docs/SEMANTICS.md, "Registries that will not
+list"). What a name can mean at all says `orasfs.vfs.namespace`.
+"""
+
+from dataclasses import dataclass, field
+
+from orasfs.errors import Forbidden, NotFound
+from orasfs.oci.reference import Target
+from orasfs.vfs.artifact import Artifact
+from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.mount import Mount
+from orasfs.vfs.namespace import (
+    NEVER_VALID_SECONDS,
+    Metadata,
+    Place,
+    Plain,
+    Targeted,
+    interpret,
+)
+from orasfs.vfs.nodes.artifact import TagNodes, make_artifact
+from orasfs.vfs.nodes.base import Answer, Found, Missing, Node
+from orasfs.vfs.nodes.place_listing import PlaceListing
+from orasfs.vfs.nodes.repository import repository_metadata
+from orasfs.vfs.repositories import RegistryState, RepositoryState
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """What the nodes below one registry share."""
+
+    registry: RegistryState
+    mount: Mount
+    tag_nodes: TagNodes = field(repr=False)
+
+
+class PlaceNode(Node):
+    """A directory below a registry (or the registry) that is not inside an artifact."""
+
+    __slots__ = ("_below", "_place", "_state")
+
+    def __init__(self, key: Key, place: Place, below: Below) -> None:
+        state = below.registry.repository(place)
+        super().__init__(key, state.errors)
+        self._place = place
+        self._below = below
+        self._state = state
+
+    def __repr__(self) -> str:
+        return f"<PlaceNode {self._place}>"
+
+    def lookup_now(self, name: str) -> Answer | None:
+        """Find a name that no request can say more of."""
+        meaning = interpret(self._place, name)
+        if meaning is None:
+            return Missing(NEVER_VALID_SECONDS)
+        if isinstance(meaning, Metadata):
+            key = derive(self.key, name)
+            return Found(repository_metadata(key, self._state, self._below.mount))
+        if isinstance(meaning, Plain):
+            return self._plain_now(meaning)
+        return None
+
+    async def lookup(self, name: str) -> Answer:
+        """Find a repository, a tag, a digest or a namespace.
+
+        Raises:
+            OrasfsError: the registry could not say.
+        """
+        return await self.lookup_as(name, derive(self.key, name))
+
+    async def lookup_as(self, name: str, key: Key) -> Answer:
+        """Find a name; an artifact named by a reference gets the key given."""
+        meaning = interpret(self._place, name)
+        if isinstance(meaning, Targeted):
+            return await self._targeted(key, meaning)
+        if isinstance(meaning, Plain):
+            return await self._plain(meaning)
+        return self.lookup_now(name) or Missing()
+
+    def listing_now(self) -> "PlaceListing":
+        """Begin to list sub-repositories and tags."""
+        return PlaceListing(self._place, self._below.registry, self._directory, self._tag_node)
+
+    def _plain_now(self, plain: Plain) -> Answer | None:
+        child = self._place.child(plain.name)
+        registry = self._below.registry
+        if plain.may_be_repository and registry.knows(child):
+            return self._directory(plain.name)
+        is_open = plain.may_be_namespace and not self._below.mount.options.catalog_complete
+        if is_open and not plain.may_be_tag:  # below the registry itself: a directory either way
+            return self._directory(plain.name)
+        if not plain.may_be_tag:
+            return None
+        return self._listed(derive(self.key, plain.name), self._state, plain.name)
+
+    async def _plain(self, plain: Plain) -> Answer:
+        """Look for the tag, then for the sub-repository, then for a namespace."""
+        found = self._plain_now(plain)
+        if found is None and plain.may_be_tag:
+            found = await self._tag(derive(self.key, plain.name), self._state, plain.name)
+            if isinstance(found, Found) and await self._is_shadowed(plain):
+                return self._directory(plain.name)
+        if isinstance(found, Found):
+            return found
+        is_directory = plain.may_be_repository and await self._is_directory(plain)
+        return self._directory(plain.name) if is_directory else Missing(self._ttl_seconds)
+
+    async def _is_shadowed(self, plain: Plain) -> bool:
+        """Tell whether a tag's name is that of a sub-repository, which wins."""
+        child = self._place.child(plain.name)
+        return plain.may_be_repository and await self._below.registry.shadows(child)
+
+    async def _is_directory(self, plain: Plain) -> bool:
+        """Tell whether a name that is no tag is a repository, or may be a namespace."""
+        registry = self._below.registry
+        may_be_open = plain.may_be_namespace and not self._below.mount.options.catalog_complete
+        if may_be_open and not await self._state.probe():
+            return True
+        return await registry.is_below(self._place.child(plain.name))
+
+    async def _tag(self, name_key: Key, state: RepositoryState, tag: str) -> Answer:
+        resolution = await state.tags.resolve(tag)
+        if resolution is None:
+            return Missing(self._ttl_seconds)
+        self._below.registry.prove(state.place)
+        node = self._below.tag_nodes.resolved(name_key, tag, state, resolution.descriptor)
+        return Found(node, resolution.seconds)
+
+    async def _targeted(self, key: Key, meaning: Targeted) -> Answer:
+        state = self._below.registry.repository(meaning.place)
+        target = meaning.target
+        if target.digest is not None:
+            return await self._digest(key, state, target)
+        tag = target.tag or ""
+        return self._listed(key, state, tag) or await self._tag(key, state, tag)
+
+    async def _digest(self, key: Key, state: RepositoryState, target: Target) -> Answer:
+        try:
+            descriptor = await state.repository.resolve(str(target.digest))
+        except (NotFound, Forbidden):
+            return Missing(self._ttl_seconds)
+        self._below.registry.prove(state.place)
+        artifact = Artifact(state, descriptor, self._below.mount, target.tag)
+        return Found(make_artifact(key, artifact))
+
+    def _tag_node(self, name: str, tag: str) -> Found:
+        return self._below.tag_nodes.listed(derive(self.key, name), tag, self._state)
+
+    def _directory(self, name: str) -> Found:
+        node = PlaceNode(derive(self.key, name), self._place.child(name), self._below)
+        return Found(node, self._ttl_seconds)
+
+    def _listed(self, key: Key, state: RepositoryState, tag: str) -> Found | None:
+        """Answer from a listing, if one has shown the tag within the time to live."""
+        seconds = state.tags.listed_seconds(tag)
+        if not seconds:
+            return None
+        found = self._below.tag_nodes.listed(key, tag, state)
+        # With no time left its digest must be asked again, whatever listings show.
+        return Found(found.node, min(found.name_seconds, seconds)) if found.name_seconds else None
+
+    @property
+    def _ttl_seconds(self) -> float:
+        return self._below.mount.options.tag_ttl_seconds
