@@ -33,7 +33,7 @@ from orasfs.tree.names import clean_path, show
 
 MAX_MEMBERS = 2_000_000  # a megabyte of gzip can hold as many headers
 MAX_TEXT_BYTES = 128 * 1024 * 1024  # of names and symlink targets together
-MAX_EXTENTS = 1_000_000  # of all sparse files of the layer together
+MAX_EXTENTS = 250_000  # of all sparse files of the layer together
 MAX_PROBLEMS = 100
 MAX_TARGET_BYTES = 4095  # PATH_MAX without the NUL
 

@@ -12,7 +12,7 @@ from orasfs.errors import ContentRefused
 
 MAX_PATH_BYTES = 4096  # PATH_MAX: extracting a longer one fails
 MAX_COMPONENT_BYTES = 255  # NAME_MAX of every common filesystem
-MAX_TITLE_DEPTH = 255  # components of a title; bounds what a small manifest can make us build
+MAX_TITLE_DEPTH = 128  # components of a title; bounds what a small manifest makes us build
 
 _SHOWN_BYTES = 200
 

@@ -65,6 +65,7 @@ class Directory:
         entries: what the manifest itself puts here, by name.
         packed: layers whose members appear here too, the topmost first; `entries` go before them.
         layer: the layer that the directory stands for (a packed directory's root), for attributes.
+        problems: of a view's root: what was refused and has no place in the view, in sentences.
     """
 
     entries: Mapping[str, "Node"] = field(default_factory=lambda: MappingProxyType({}))
@@ -72,6 +73,7 @@ class Directory:
     mode: int = DIRECTORY_MODE
     mtime_ns: int = 0
     layer: Descriptor | None = None
+    problems: tuple[str, ...] = ()
 
 
 Node = Directory | RawFile | Child | Broken

@@ -39,10 +39,10 @@ def test_find_of_missing_and_of_unencodable_name_is_none() -> None:
 
 def test_name_that_is_no_utf8_is_found_by_its_surrogate_escapes() -> None:
     builder = IndexBuilder()
-    builder.add_file(b"caf\xe9", mode=0o644, mtime_ns=0, size=0, extents=())
+    builder.add_file(b"r\xe9", mode=0o644, mtime_ns=0, size=0, extents=())
     index = LayerIndex(builder.finish(0))
-    assert index.name_of(1) == "caf\udce9"
-    assert index.find(ROOT, "caf\udce9") == 1
+    assert index.name_of(1) == "r\udce9"
+    assert index.find(ROOT, "r\udce9") == 1
 
 
 def test_implicit_parent_is_0755_at_the_epoch() -> None:

@@ -1,0 +1,295 @@
+"""Reads a tar as it passes, and makes its index. Never keeps a file's bytes.
+
+Owns the order of blocks: headers, extended headers, data, the end. Pure, and pushed: bytes come in
+chunks of any size. Header blocks are `orasfs.tree.tarheader`, extended headers `orasfs.tree.pax`,
+what names and links mean `orasfs.tree.indexbuilder`.
+
+Limits: an extended header or long name takes at most 1 MiB; the other limits are those of the
+index's builder. Members of unknown type are skipped with their data; devices and pipes are left
+out, as the reference client leaves them out. The archive ends at two zero blocks, whatever
+follows, or where the bytes end between two members. Like most readers (and unlike POSIX) links and
+directories have no data, whatever their size says.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from orasfs.errors import ContentRefused, InvalidContent
+from orasfs.tree.indexbuilder import IndexBuilder
+from orasfs.tree.names import show
+from orasfs.tree.pax import (
+    MAX_SEGMENTS,
+    MapReader,
+    Records,
+    Segment,
+    clamp_time_ns,
+    extents_of,
+    parse_map,
+    parse_number,
+    parse_records,
+    parse_time_ns,
+)
+from orasfs.tree.tarheader import (
+    BLOCK,
+    Header,
+    parse_header,
+    sparse_in_extension,
+    sparse_in_header,
+)
+
+MAX_EXTENDED_BYTES = 1 << 20
+
+_ZEROS = bytes(BLOCK)
+_OLD_FILE, _DIRECTORY, _SYMLINK, _HARD_LINK, _SPARSE = b"\0", b"5", b"2", b"1", b"S"
+_FILES = frozenset((b"0", _OLD_FILE, b"7"))
+_DIRECTORIES = frozenset((_DIRECTORY, b"D"))  # D: of GNU's incremental archives, with a listing
+_DEVICES = frozenset((b"3", b"4", b"6"))  # and pipes: nothing follows their headers
+_LONG_NAME, _LONG_TARGET = b"L", b"K"
+_EXTENDED, _GLOBAL = frozenset((b"x", b"X")), b"g"
+
+
+class _Phase(Enum):
+    MEMBERS = 1
+    ONE_ZERO_BLOCK = 2
+    ENDED = 3
+
+
+@dataclass(slots=True)
+class _Member:
+    """A member with all that its headers say; `stored` bytes of data follow."""
+
+    kind: bytes
+    name: bytes
+    target: bytes
+    mode: int
+    mtime_ns: int
+    stored: int
+    values: dict[bytes, bytes]
+    pairs: list[Segment]
+
+
+class TarScanner:
+    """Takes the bytes of a tar, in order; gives the serialized LayerIndex.
+
+    After any method has raised, the scanner is of no use.
+    """
+
+    def __init__(self) -> None:
+        self._builder = IndexBuilder()
+        self._offset = 0
+        self._skip = 0  # bytes of data, and of padding, that are not looked at
+        self._wanted = BLOCK
+        self._gathered = bytearray()
+        self._take: Callable[[bytes], None] = self._take_header
+        self._phase = _Phase.MEMBERS
+        self._global = Records()
+        self._local = Records()
+        self._long_name: bytes | None = None
+        self._long_target: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"TarScanner(offset={self._offset}, phase={self._phase.name})"
+
+    def feed(self, chunk: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes.
+
+        Raises:
+            InvalidContent: they are no tar; the message names the offset.
+            ContentRefused: a limit was passed.
+        """
+        view = memoryview(chunk)
+        position, end = 0, len(view)
+        while position < end:
+            if self._phase is _Phase.ENDED:
+                self._offset += end - position
+                return
+            if self._skip:
+                step = min(self._skip, end - position)
+                self._skip -= step
+            else:
+                step = min(self._wanted - len(self._gathered), end - position)
+                self._gathered += view[position : position + step]
+            position += step
+            self._offset += step
+            if len(self._gathered) == self._wanted:
+                gathered = bytes(self._gathered)
+                self._gathered.clear()
+                self._wanted = BLOCK
+                self._take(gathered)
+
+    def finish(self) -> bytes:
+        """Say that there is no more, and return the index.
+
+        Raises:
+            InvalidContent: the tar ends in the middle of something.
+        """
+        is_between = self._take == self._take_header and not self._has_extended()
+        if self._skip or self._gathered or not is_between:
+            raise InvalidContent(f"tar: truncated at offset {self._offset}")
+        return self._builder.finish(self._offset)
+
+    def _has_extended(self) -> bool:
+        return bool(
+            self._local.values
+            or self._local.pairs
+            or self._long_name is not None
+            or self._long_target is not None
+        )
+
+    def _take_header(self, block: bytes) -> None:
+        if block == _ZEROS:
+            is_second = self._phase is _Phase.ONE_ZERO_BLOCK
+            self._phase = _Phase.ENDED if is_second else _Phase.ONE_ZERO_BLOCK
+            return
+        offset = self._offset - BLOCK
+        if self._phase is _Phase.ONE_ZERO_BLOCK:
+            raise InvalidContent(f"tar: data behind a zero block, at offset {offset}")
+        header = parse_header(block, offset)
+        if header.kind in _EXTENDED:
+            self._gather(header.size, self._take_local)
+        elif header.kind == _GLOBAL:
+            self._gather(header.size, self._take_global)
+        elif header.kind == _LONG_NAME:
+            self._gather(header.size, self._take_long_name)
+        elif header.kind == _LONG_TARGET:
+            self._gather(header.size, self._take_long_target)
+        else:
+            self._take_member(header, offset)
+
+    def _gather(self, size: int, use: Callable[[bytes], None]) -> None:
+        """Have the data of an extended header gathered, and given to `use` without padding."""
+        if size > MAX_EXTENDED_BYTES:
+            raise ContentRefused(
+                f"tar: extended header of {size} bytes at offset {self._offset}: over 1 MiB"
+            )
+
+        def take(data: bytes) -> None:
+            self._take = self._take_header
+            use(data[:size])
+
+        if size:
+            self._wanted = _padded(size)
+            self._take = take
+        else:
+            use(b"")
+
+    def _take_local(self, data: bytes) -> None:
+        self._local = parse_records(data, self._offset - _padded(len(data)))
+
+    def _take_global(self, data: bytes) -> None:
+        self._global.values |= parse_records(data, self._offset - _padded(len(data))).values
+
+    def _take_long_name(self, data: bytes) -> None:
+        self._long_name = data.partition(b"\0")[0]
+
+    def _take_long_target(self, data: bytes) -> None:
+        self._long_target = data.partition(b"\0")[0]
+
+    def _merged(self, header: Header, offset: int) -> _Member:
+        """Return the member, with what extended headers said of it; they are used up."""
+        values = {
+            key: value
+            for key, value in (self._global.values | self._local.values).items()
+            if value
+        }
+        name = values.get(b"GNU.sparse.name") or values.get(b"path") or self._long_name
+        target = values.get(b"linkpath") or self._long_target
+        member = _Member(
+            kind=header.kind,
+            name=header.name if name is None else name,
+            target=header.target if target is None else target,
+            mode=header.mode,
+            mtime_ns=clamp_time_ns(header.mtime * 1_000_000_000),
+            stored=header.size,
+            values=values,
+            pairs=self._local.pairs,
+        )
+        if b"mtime" in values:
+            member.mtime_ns = parse_time_ns(values[b"mtime"], offset)
+        if b"size" in values:
+            member.stored = parse_number(values[b"size"], offset)
+        self._local, self._long_name, self._long_target = Records(), None, None
+        return member
+
+    def _take_member(self, header: Header, offset: int) -> None:
+        member = self._merged(header, offset)
+        kind, name, mode, mtime_ns = member.kind, member.name, member.mode, member.mtime_ns
+        if kind == _SPARSE:
+            segments, size, is_extended = sparse_in_header(header, offset)
+            self._take_sparse_extensions(member, segments, size, is_extended=is_extended)
+        elif kind in _DIRECTORIES or (kind == _OLD_FILE and name.endswith(b"/")):
+            self._skip = 0 if kind == _DIRECTORY else _padded(member.stored)
+            self._builder.add_directory(name, mode=mode, mtime_ns=mtime_ns)
+        elif kind in _FILES:
+            self._take_file(member)
+        elif kind == _SYMLINK:
+            self._builder.add_symlink(name, mode=mode, mtime_ns=mtime_ns, target=member.target)
+        elif kind == _HARD_LINK:
+            self._builder.add_hard_link(name, member.target)
+        else:
+            self._skip = 0 if kind in _DEVICES else _padded(member.stored)
+            self._builder.skip(name)
+
+    def _take_file(self, member: _Member) -> None:
+        values = member.values
+        real = values.get(b"GNU.sparse.realsize") or values.get(b"GNU.sparse.size") or b"0"
+        if (values.get(b"GNU.sparse.major"), values.get(b"GNU.sparse.minor")) == (b"1", b"0"):
+            self._take_sparse_map(member, parse_number(real, self._offset))
+        elif b"GNU.sparse.map" in values:
+            segments = parse_map(values[b"GNU.sparse.map"], self._offset)
+            self._place(member, segments, parse_number(real, self._offset))
+        elif member.pairs:
+            self._place(member, member.pairs, parse_number(real, self._offset))
+        else:
+            self._place(member, [(0, member.stored)], member.stored)
+
+    def _take_sparse_extensions(
+        self, member: _Member, segments: list[Segment], size: int, *, is_extended: bool
+    ) -> None:
+        """Read the rest of an old GNU sparse map, a block at a time."""
+
+        def take(block: bytes) -> None:
+            self._take = self._take_header
+            more, is_extended = sparse_in_extension(block, self._offset - BLOCK)
+            segments.extend(more)
+            self._take_sparse_extensions(member, segments, size, is_extended=is_extended)
+
+        if len(segments) > MAX_SEGMENTS:
+            raise ContentRefused(f"tar: over {MAX_SEGMENTS} segments in {show(member.name)}")
+        if is_extended:
+            self._take = take
+        else:
+            self._place(member, segments, size)
+
+    def _take_sparse_map(self, member: _Member, size: int) -> None:
+        """Read a map of sparse format 1.0, with which the member's data begin."""
+        reader = MapReader(self._offset)
+
+        def take(block: bytes) -> None:
+            member.stored -= BLOCK
+            if reader.feed(block):
+                self._take = self._take_header
+                self._place(member, reader.segments(), size)
+            elif member.stored <= 0:
+                raise InvalidContent(f"tar: truncated sparse map at offset {self._offset}")
+
+        if not member.stored:
+            raise InvalidContent(f"tar: missing sparse map at offset {self._offset}")
+        self._take = take
+
+    def _place(self, member: _Member, segments: list[Segment], size: int) -> None:
+        """Add a file, of which the data begin here, and have them skipped."""
+        stored = max(member.stored, 0)
+        self._skip = _padded(stored)
+        self._builder.add_file(
+            member.name,
+            mode=member.mode,
+            mtime_ns=member.mtime_ns,
+            size=size,
+            extents=extents_of(segments, self._offset, stored, size),
+        )
+
+
+def _padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
