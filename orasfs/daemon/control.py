@@ -71,10 +71,12 @@ def _options(config: MountConfig) -> dict[str, Any]:
 def metrics(
     statistics: Mapping[str, float], registries: Mapping[str, RegistryHealth], since: float
 ) -> bytes:
-    """Return the metrics: the daemon's start, the cache's numbers, requests by registry."""
-    lines = list(_gauge("orasfs_start_time_seconds", "Since when it is mounted.", since))
+    """Return the metrics: the start, the cache's counters, operations by registry."""
+    start = [("", since)]
+    lines = list(_family("orasfs_start_time_seconds", "gauge", "Since when mounted.", start))
     for name, value in sorted(statistics.items()):
-        lines += _gauge(f"orasfs_cache_{name}", "Of the cache.", value)
+        description = f"The cache's {name.replace('_', ' ')}."
+        lines += _family(f"orasfs_cache_{name}_total", "counter", description, [("", value)])
     requests = [
         (_labels(registry=host, operation=operation), count)
         for host, health in registries.items()
@@ -90,10 +92,6 @@ def metrics(
     lines += _family("orasfs_registry_failures_total", "counter", "Not answered.", failures)
     lines += _family("orasfs_registry_reachable", "gauge", "1: answered last.", up)
     return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _gauge(name: str, description: str, value: float) -> Iterable[str]:
-    return _family(name, "gauge", description, [("", value)])
 
 
 def _family(

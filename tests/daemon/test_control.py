@@ -40,8 +40,8 @@ def test_metrics_are_in_the_text_exposition_format() -> None:
     text = control.metrics({"hits": 2}, {"a:1": WELL, 'b"': ILL}, since=5.0).decode()
     lines = text.splitlines()
     assert "orasfs_start_time_seconds 5" in lines
-    assert "# TYPE orasfs_cache_hits gauge" in lines
-    assert "orasfs_cache_hits 2" in lines
+    assert "# TYPE orasfs_cache_hits_total counter" in lines
+    assert "orasfs_cache_hits_total 2" in lines
     assert 'orasfs_registry_operations_total{registry="a:1",operation="resolve"} 3' in lines
     assert 'orasfs_registry_failures_total{registry="b\\""} 1' in lines
     assert 'orasfs_registry_reachable{registry="a:1"} 1' in lines

@@ -24,7 +24,11 @@ _OWN = ("ORAS_CACHE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR")
 
 
 def run(
-    command: Sequence[str | Path], timeout: float = 30.0, *, check: bool = True, **kwargs: str
+    command: Sequence[str | Path],
+    timeout: float = 30.0,
+    *,
+    check: bool = True,
+    environ: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command with a deadline and return its output; by default its failure is one."""
     done = subprocess.run(
@@ -34,7 +38,7 @@ def run(
         errors="surrogateescape",
         timeout=timeout,
         check=False,
-        env={**os.environ, "LC_ALL": "C.UTF-8", **kwargs},
+        env={**os.environ, "LC_ALL": "C.UTF-8", **(environ or {})},
     )
     if check and done.returncode:
         raise AssertionError(f"{command}: status {done.returncode}: {done.stderr}{done.stdout}")

@@ -1,0 +1,193 @@
+"""The composition root: the one place that knows every concrete class.
+
+Owns the order in which the parts of a mount begin and end. No policy: it reads the configuration
+and hands each part what it asks for.
+"""
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+
+import trio
+
+from orasfs.daemon import control
+from orasfs.daemon.config import MountConfig
+from orasfs.daemon.knownhosts import known_hosts
+from orasfs.daemon.logs import LogRing
+from orasfs.daemon.registries import MountRegistries
+from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, default_local, parse_source
+from orasfs.fuse.session import SessionNotifier, SessionOptions, serve
+from orasfs.oci.digest import Digest
+from orasfs.registry.client import RemoteRegistry
+from orasfs.registry.settings import RegistrySettings
+from orasfs.store.cache import Cache
+from orasfs.store.options import CacheOptions, Transfer, Verify
+from orasfs.tree.views import ViewOptions
+from orasfs.vfs.filesystem import Filesystem
+from orasfs.vfs.operations import FilesystemStatus
+from orasfs.vfs.options import FilesystemOptions
+from orasfs.vfs.root import LayoutRoot
+
+logger = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 10.0  # for the cache to put away what it has, once nobody reads any more
+
+
+async def mount_and_serve(
+    config: MountConfig, ring: LogRing, *, on_ready: Callable[[], None], stop: trio.Event
+) -> None:
+    """Put the parts together, mount, and return when it is unmounted.
+
+    Raises:
+        InvalidName: the source names a layout that is none.
+        StorageFailure: the cache's directory cannot be used.
+        MountFailed: the kernel or fusermount3 refused.
+    """
+    source = parse_source(config.source, local=default_local())
+    async with trio.open_nursery() as nursery:
+        mismatches = _Mismatches()
+        cache = Cache(
+            config.cache, nursery, options=cache_options(config), on_mismatch=mismatches.tell
+        )
+        registries = _registries(config, source, cache)
+        try:
+            if isinstance(source.root, LayoutRoot):
+                registries.registry(f"{LAYOUT_PREFIX}{source.root.label}")  # fail before mounting
+            notifier = SessionNotifier()
+            filesystem = Filesystem(
+                source.root,
+                registries,
+                filesystem_options(config),
+                control=control_files(config, registries, cache, ring),
+                statfs=lambda: filesystem_status(config.cache),
+                nursery=nursery,
+            )
+            filesystem.set_notifier(notifier)
+            mismatches.listener = filesystem.content_mismatch
+            await serve(
+                filesystem,
+                config.mountpoint,
+                session_options(config),
+                notifier=notifier,
+                on_ready=on_ready,
+                stop=stop,
+            )
+        finally:
+            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                await registries.aclose()
+                await cache.aclose()
+        nursery.cancel_scope.cancel()
+
+
+class _Mismatches:
+    """Passes wrong blobs on to the filesystem, which is made after the cache."""
+
+    def __init__(self) -> None:
+        self.listener: Callable[[Digest], None] | None = None
+
+    def tell(self, digest: Digest) -> None:
+        """Pass a digest on."""
+        if self.listener is not None:
+            self.listener(digest)
+
+
+def _registries(config: MountConfig, source: MountSource, cache: Cache) -> MountRegistries:
+    settings = RegistrySettings(plain_http=config.plain_http)
+    return MountRegistries(
+        source,
+        (*config.registries, *known_hosts()),
+        lambda host: RemoteRegistry(host, settings),
+        cache.repository,
+    )
+
+
+def cache_options(config: MountConfig) -> CacheOptions:
+    """Return the cache's part of the configuration."""
+    return CacheOptions(verify=Verify.STRICT if config.is_strict else Verify.LAZY)
+
+
+def filesystem_options(config: MountConfig) -> FilesystemOptions:
+    """Return the filesystem's part of the configuration."""
+    return FilesystemOptions(
+        tag_ttl_seconds=config.tag_ttl_seconds,
+        wait_seconds=config.wait_seconds,
+        pin=config.pin,
+        catalog_complete=config.catalog_complete,
+        view=ViewOptions(
+            media_type=config.media_type,
+            images=config.merge_images,
+            platform=config.platform,
+        ),
+    )
+
+
+def session_options(config: MountConfig) -> SessionOptions:
+    """Return the mount's part of the configuration."""
+    return SessionOptions(
+        source=config.source,
+        allow_other=config.allow_other,
+        read_only=config.read_only,
+        flags=config.kernel_flags,
+    )
+
+
+def filesystem_status(cache: Path) -> FilesystemStatus:
+    """Return the free space of the disk that the cache is on: what a read can fill."""
+    disk = os.statvfs(cache)
+    return FilesystemStatus(
+        block_size=disk.f_frsize,
+        blocks=disk.f_blocks,
+        blocks_free=disk.f_bfree,
+        blocks_available=disk.f_bavail,
+        files=disk.f_files,
+        files_free=disk.f_ffree,
+    )
+
+
+def control_files(
+    config: MountConfig, registries: MountRegistries, cache: Cache, ring: LogRing
+) -> Mapping[str, Callable[[], bytes]]:
+    """Return what makes the content of each file of `MOUNT/.orasfs`."""
+    since = time.time()
+    version = installed_version()
+
+    def status() -> bytes:
+        health = registries.health()
+        return control.as_json(
+            control.status(
+                config, version=version, pid=os.getpid(), since=since, registries=health
+            )
+        )
+
+    def metrics() -> bytes:
+        statistics = dataclasses.asdict(cache.statistics())
+        return control.metrics(statistics, registries.health(), since)
+
+    return {
+        control.STATUS: status,
+        control.TRANSFERS: lambda: control.as_json([_transfer(t) for t in cache.transfers()]),
+        control.DRAFTS: lambda: control.as_json([]),
+        control.METRICS: metrics,
+        control.LOG: ring.content,
+    }
+
+
+def _transfer(transfer: Transfer) -> dict[str, str | int]:
+    return {
+        "digest": str(transfer.digest),
+        "size": transfer.size,
+        "received": transfer.received,
+        "state": transfer.state.value,
+    }
+
+
+def installed_version() -> str:
+    """Return the version of the package, "0" for one that runs without being installed."""
+    try:
+        return metadata.version("orasfs")
+    except metadata.PackageNotFoundError:
+        return "0"
