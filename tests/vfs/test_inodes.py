@@ -9,7 +9,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from orasfs.vfs.inodes import ROOT_KEY, Count, CountMisused, InodeTable, Key, derive, number_of
 from orasfs.vfs.operations import ROOT_INO, Ino
 
-
 ExpectLog = Callable[[int, str], None]
 
 
