@@ -51,7 +51,7 @@ class BulkTransport:
         self._wait = wait
         self._clock = clock
         self._lock = threading.Lock()
-        self._managers: dict[str | None, urllib3.PoolManager] = {}
+        self._managers: dict[tuple[bool, str | None], urllib3.PoolManager] = {}
         self._streams: weakref.WeakSet[ResumingStream] = weakref.WeakSet()
         self._was_led_astray = False
         self._timeout = urllib3.Timeout(
@@ -158,15 +158,18 @@ class BulkTransport:
             )
 
     def _manager_for(self, url: str) -> urllib3.PoolManager:
-        proxy = route.proxy_for(url)
+        key = (url.startswith("https:"), route.proxy_for(url))
         with self._lock:
-            manager = self._managers.get(proxy)
-            if manager is None:
-                manager = self._managers[proxy] = self._new_manager(proxy)
-            return manager
+            if key not in self._managers:
+                self._managers[key] = self._new_manager(*key)
+            return self._managers[key]
 
-    def _new_manager(self, proxy: str | None) -> urllib3.PoolManager:
-        context = self._settings.ssl_context or ssl.create_default_context()
+    def _new_manager(self, is_tls: bool, proxy: str | None) -> urllib3.PoolManager:  # noqa: FBT001 - a key
+        # Reading the certificate store takes longer than a request; plain HTTP does without.
+        needs_context = is_tls or (proxy or "").startswith("https:")
+        context = self._settings.ssl_context
+        if context is None and needs_context:
+            context = ssl.create_default_context()
         if proxy is None:
             return urllib3.PoolManager(
                 num_pools=_HOSTS_KEPT, maxsize=_CONNECTIONS_KEPT, ssl_context=context

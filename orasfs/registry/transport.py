@@ -50,7 +50,8 @@ class Call:
     accept: str = ""
 
 
-TransportFactory = Callable[[str | None], httpx.AsyncBaseTransport]
+# (whether the requests are TLS, the proxy's URL or None) -> a transport for such requests
+TransportFactory = Callable[[bool, str | None], httpx.AsyncBaseTransport]
 
 
 class Transport:
@@ -59,7 +60,8 @@ class Transport:
     Args:
         endpoint: where the registry is.
         settings: deadlines, retries and trust.
-        transport_factory: makes the httpx transport for a proxy's URL, or None for a direct one.
+        transport_factory: makes the httpx transport for requests with or without TLS, by a proxy
+            or directly.
         sleep: waits between attempts.
     """
 
@@ -76,8 +78,7 @@ class Transport:
         self._new_transport = transport_factory or self._http_transport
         self._sleep = sleep
         self._limiter = trio.CapacityLimiter(settings.concurrency)
-        self._transports: dict[str | None, httpx.AsyncBaseTransport] = {}
-        self._ssl_context = settings.ssl_context
+        self._transports: dict[tuple[bool, str | None], httpx.AsyncBaseTransport] = {}
         self._warned: set[str] = set()
 
     def __repr__(self) -> str:
@@ -190,17 +191,20 @@ class Transport:
         return Answer(url, response.status_code, fields, body)
 
     def _transport_for(self, url: str) -> httpx.AsyncBaseTransport:
-        proxy = route.proxy_for(url)
-        if proxy not in self._transports:
-            self._transports[proxy] = self._new_transport(proxy)
-        return self._transports[proxy]
+        key = (url.startswith("https:"), route.proxy_for(url))
+        if key not in self._transports:
+            self._transports[key] = self._new_transport(*key)
+        return self._transports[key]
 
-    def _http_transport(self, proxy: str | None) -> httpx.AsyncBaseTransport:
-        if self._ssl_context is None:
-            self._ssl_context = ssl.create_default_context()
+    def _http_transport(self, is_tls: bool, proxy: str | None) -> httpx.AsyncBaseTransport:  # noqa: FBT001 - a key
+        # Reading the certificate store takes longer than a request; plain HTTP does without.
+        needs_context = is_tls or (proxy or "").startswith("https:")
+        context = self._settings.ssl_context
+        if context is None and needs_context:
+            context = ssl.create_default_context()
         connections = self._settings.concurrency
         return httpx.AsyncHTTPTransport(
-            verify=self._ssl_context,
+            verify=context or False,  # False is for plain HTTP, where nothing is verified
             trust_env=False,  # route.proxy_for decides, the same for both HTTP paths
             limits=httpx.Limits(
                 max_connections=connections,

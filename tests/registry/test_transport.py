@@ -43,7 +43,7 @@ class Scripted:
         self.transport = Transport(
             Endpoint("registry.example"),
             settings or RegistrySettings(),
-            transport_factory=lambda _: httpx.MockTransport(self._handle),
+            transport_factory=lambda *_: httpx.MockTransport(self._handle),
         )
 
     async def _handle(self, request: httpx.Request) -> httpx.Response:
