@@ -1,0 +1,102 @@
+"""The cache: everything of the store put together, at one root, for one mount.
+
+Owns the composition; decides nothing. Several mounts and the reference client may share a root.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import trio
+
+from orasfs.aio import SingleFlight
+from orasfs.oci.digest import Digest
+from orasfs.oci.storage import Source
+from orasfs.store.blobs import Blobs
+from orasfs.store.cas import ContentStore
+from orasfs.store.counters import Counters
+from orasfs.store.downloads import Downloads
+from orasfs.store.layers import LayerStore
+from orasfs.store.options import CacheOptions, Statistics, Transfer
+from orasfs.store.outage import Outage
+from orasfs.store.references import References
+from orasfs.store.repository import CachedRepository, Shared
+
+_CLOSE_SECONDS = 5.0
+_DISK_THREADS = 8
+
+
+class Cache:
+    """The cache of one mount; make it inside trio, in the nursery that its work is to live in.
+
+    Args:
+        root: the directory, made if it is missing.
+        nursery: where downloads and unpacking run.
+        options: how it works.
+        on_mismatch: called on the trio thread with the digest of a blob whose bytes were served
+            before they turned out to be wrong.
+
+    Raises (on construction):
+        StorageFailure: the root cannot be used.
+        StorageFull: its disk is full.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        nursery: trio.Nursery,
+        *,
+        options: CacheOptions | None = None,
+        on_mismatch: Callable[[Digest], None] = lambda _: None,
+    ) -> None:
+        options = options or CacheOptions()
+        self.root = root
+        self._counters = Counters()
+        self._repositories: dict[tuple[str, str], CachedRepository] = {}
+        self._outages: dict[str, Outage] = {}
+        disk_limiter = trio.CapacityLimiter(_DISK_THREADS)
+        store = ContentStore(root)
+        self._downloads = Downloads(nursery, trio.CapacityLimiter(options.downloads))
+        blobs = Blobs(store, self._downloads, nursery, options, self._counters, on_mismatch)
+        self._layers = LayerStore(store, blobs, nursery, disk_limiter, self._counters)
+        self._references = References(root / "orasfs" / "references.sqlite")
+        self._shared = Shared(
+            store=store,
+            blobs=blobs,
+            layers=self._layers,
+            references=self._references,
+            flights=SingleFlight(nursery),
+            disk_limiter=disk_limiter,
+            patience_seconds=options.patience_seconds,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Cache {self.root}>"
+
+    def repository(self, source: Source, registry: str, name: str) -> CachedRepository:
+        """Return the repository behind the cache; makes no request.
+
+        The first `source` given for a registry and name is the one that is used for all time.
+        """
+        key = (registry, name)
+        if key not in self._repositories:
+            outage = self._outages.setdefault(registry, Outage(registry))
+            self._repositories[key] = CachedRepository(
+                self._shared, source, registry, name, outage
+            )
+        return self._repositories[key]
+
+    def transfers(self) -> Sequence[Transfer]:
+        """Return the blobs that are being fetched or checked, in order of digest."""
+        return self._downloads.transfers()
+
+    def statistics(self) -> Statistics:
+        """Return what the cache has done so far."""
+        return self._counters.snapshot()
+
+    async def aclose(self) -> None:
+        """Stop what is under way, to be resumed later; wait for it a few seconds at most."""
+        self._downloads.stop()
+        self._layers.stop()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSE_SECONDS):
+            await self._downloads.wait_idle()
+        self._references.close()
