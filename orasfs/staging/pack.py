@@ -6,7 +6,8 @@ INVARIANT: nothing of the tree is left out silently: what becomes no layer is re
 the plan's warnings.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
@@ -127,12 +128,13 @@ def plan(tree: StagedDirectory, settings: PackSettings) -> Plan:
         for name, node in tree.entries.items()
         for title, layer in plan_entry(tree, name, node, settings)
     }
-    check_titles(settings, layers)
-    order = _in_order(list(layers), settings.order)
-    planned = tuple(layers[title] for title in order)
-    return Plan(
-        planned, warnings_of(tree, planned, settings), with_epoch(settings.fields, settings)
+    check_order(settings.order, layers)
+    titles = sorted(
+        layers, key=lambda title: (order_place(title, settings.order), name_bytes(title))
     )
+    planned = tuple(layers[title] for title in titles)
+    packed = {layer.title for layer in planned if isinstance(layer, DirectoryLayer)}
+    return Plan(planned, warnings_of(tree, packed, planned), _with_epoch(settings))
 
 
 def plan_entry(
@@ -199,33 +201,31 @@ def file_at(tree: StagedDirectory, path: str, node: StagedNode) -> StagedFile:
             raise InvalidInput(f"{path!r} is a {node.kind}, which cannot be a layer: remove it")
 
 
-def check_titles(settings: PackSettings, titles: Mapping[str, object]) -> None:
-    """Check that what the settings name is there.
+def check_order(order: Sequence[str], titles: Iterable[str]) -> None:
+    """Check that what the order names is there.
 
     Raises:
-        InvalidInput: the order names a title that no layer and no directory of layers has.
+        InvalidInput: a name is no title, and no directory of titles.
     """
-    for wanted in settings.order:
-        if not any(_is_within(title, wanted) for title in titles):
+    known = set(titles)
+    for wanted in order:
+        if not any(_is_within(title, wanted) for title in known):
             raise InvalidInput(f"the order names {wanted!r}, which is not in the draft")
+
+
+def order_place(title: str, order: Sequence[str]) -> int:
+    """Return the place of a title in the order; those it does not name come last."""
+    places = [number for number, wanted in enumerate(order) if _is_within(title, wanted)]
+    return min(places, default=len(order))
 
 
 def _is_within(title: str, wanted: str) -> bool:
     return title == wanted or title.startswith(f"{wanted}/")
 
 
-def _in_order(titles: list[str], order: tuple[str, ...]) -> list[str]:
-    """Return the titles in the given order, and those it does not name after it by bytes."""
-
-    def place(title: str) -> tuple[int, bytes]:
-        places = [number for number, wanted in enumerate(order) if _is_within(title, wanted)]
-        return (min(places, default=len(order)), name_bytes(title))
-
-    return sorted(titles, key=place)
-
-
-def with_epoch(fields: ManifestFields, settings: PackSettings) -> ManifestFields:
+def _with_epoch(settings: PackSettings) -> ManifestFields:
     """Return the fields with `created` from the epoch setting, where no annotation gives it."""
+    fields = settings.fields
     if settings.epoch_seconds is None or ANNOTATION_CREATED in fields.annotations:
         return fields
     created = format_created(settings.epoch_seconds)
@@ -233,23 +233,29 @@ def with_epoch(fields: ManifestFields, settings: PackSettings) -> ManifestFields
 
 
 def warnings_of(
-    tree: StagedDirectory, layers: Sequence[PlannedLayer], settings: PackSettings
+    tree: StagedDirectory, packed: AbstractSet[str], layers: Sequence[PlannedLayer]
 ) -> tuple[str, ...]:
-    """Return what a person should know: what `oras` will not restore, and what is left out."""
-    packed = {layer.title for layer in layers if isinstance(layer, DirectoryLayer)}
+    """Return what a person should know: what is left out, and what `oras` will not restore.
+
+    Args:
+        tree: the draft.
+        packed: paths of the directories that are in a packed layer, planned or kept.
+        layers: those planned.
+    """
     sentences = [
         f"directory {path!r} is empty and no layer holds it, so it is left out"
         for path, node in _outside(tree, packed)
         if path and isinstance(node, StagedDirectory) and not node.entries
     ]
-    if packed and settings.compression is not Compression.GZIP:
-        sentences.append(
-            f"compression={settings.compression.value}: the `oras` command unpacks gzip only"
-        )
+    sentences += [
+        f"{layer.title!r}: compression={layer.compression.value}, but `oras` unpacks gzip only"
+        for layer in layers
+        if isinstance(layer, DirectoryLayer) and layer.compression is not Compression.GZIP
+    ]
     return tuple(sentences)
 
 
-def _outside(tree: StagedDirectory, packed: set[str]) -> Iterator[tuple[str, StagedNode]]:
+def _outside(tree: StagedDirectory, packed: AbstractSet[str]) -> Iterator[tuple[str, StagedNode]]:
     """Yield the nodes that are in no packed directory."""
     pending: list[tuple[str, StagedNode]] = [("", tree)]
     while pending:

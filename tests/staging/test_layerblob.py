@@ -1,0 +1,119 @@
+import gzip
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+
+import pytest
+from backports import zstd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orasfs.errors import StorageFailure
+from orasfs.oci.digest import Digest
+from orasfs.staging.layerblob import CHUNK_BYTES, Compression, LayerBlob, write_layer
+from orasfs.staging.tarwriter import FilePiece, Piece
+
+_DECOMPRESS: dict[Compression, Callable[[bytes], bytes]] = {
+    Compression.GZIP: gzip.decompress,
+    Compression.ZSTD: zstd.decompress,
+    Compression.NONE: bytes,
+}
+
+
+def _open(key: object) -> io.BytesIO:
+    assert isinstance(key, bytes)
+    return io.BytesIO(key)
+
+
+def _write(pieces: list[Piece], compression: Compression) -> tuple[bytes, LayerBlob]:
+    output = io.BytesIO()
+    blob = write_layer(pieces, compression, output, _open)
+    return output.getvalue(), blob
+
+
+_PIECES = st.lists(
+    st.binary(max_size=600) | st.binary().map(lambda data: FilePiece(data, len(data), "f"))
+)
+
+
+@pytest.mark.parametrize("compression", Compression)
+@given(pieces=_PIECES)
+def test_blob_holds_the_pieces_and_has_the_digests_it_says(
+    compression: Compression, pieces: list[Piece]
+) -> None:
+    raw, blob = _write(pieces, compression)
+    content = b"".join(
+        piece.content if isinstance(piece, FilePiece) else piece  # type: ignore[misc]  # all keys are bytes here
+        for piece in pieces
+    )
+    assert _DECOMPRESS[compression](raw) == content
+    assert blob == LayerBlob(Digest.of(raw), len(raw), Digest.of(content), len(content))
+    assert _write(pieces, compression)[0] == raw
+
+
+def test_gzip_header_is_the_one_go_writes() -> None:
+    raw, _ = _write([b"x"], Compression.GZIP)
+    assert raw[:10].hex() == "1f8b08000000000000ff"
+
+
+class _Endless:
+    """A content that makes its bytes as they are read, and counts the most that were asked for."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self.largest = 0
+
+    def read(self, size: int, /) -> bytes:
+        self.largest = max(self.largest, size)
+        size = min(size, self._left)
+        self._left -= size
+        return bytes(size)
+
+    def close(self) -> None:
+        self._left = 0
+
+
+class _Counting:
+    def __init__(self) -> None:
+        self.largest = 0
+        self.hash = hashlib.sha256()
+
+    def write(self, data: bytes, /) -> int:
+        self.largest = max(self.largest, len(data))
+        self.hash.update(data)
+        return len(data)
+
+
+def test_a_large_file_passes_in_chunks() -> None:
+    size = 40 * CHUNK_BYTES + 7
+    content, output = _Endless(size), _Counting()
+    blob = write_layer(
+        [FilePiece("big", size, "big")], Compression.NONE, output, lambda _: content
+    )
+    assert blob.size == size
+    assert content.largest <= CHUNK_BYTES
+    assert output.largest <= 2 * CHUNK_BYTES
+    assert output.hash.hexdigest() == blob.digest.hex
+
+
+def test_many_headers_without_contents_pass_in_chunks() -> None:
+    def headers() -> Iterator[bytes]:
+        for _ in range(10_000):
+            yield bytes(512)
+
+    output = _Counting()
+    write_layer(headers(), Compression.NONE, output, _open)
+    assert output.largest <= 2 * CHUNK_BYTES
+
+
+@pytest.mark.parametrize(("size", "word"), [(2, "longer"), (4, "shorter")])
+def test_content_of_another_size_than_staged_is_an_error(size: int, word: str) -> None:
+    with pytest.raises(StorageFailure, match=f"'docs/f' became {word}"):
+        _write([FilePiece(b"abc", size, "docs/f")], Compression.GZIP)
+
+
+def test_contents_are_closed_even_when_they_fail() -> None:
+    content = io.BytesIO(b"abc")
+    with pytest.raises(StorageFailure):
+        write_layer([FilePiece("f", 9, "f")], Compression.NONE, io.BytesIO(), lambda _: content)
+    assert content.closed
