@@ -9,11 +9,9 @@ INVARIANT: every call ends within `total_seconds`, and no body grows beyond its 
 
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import cast
 
 import httpx
 import trio
@@ -234,14 +232,15 @@ async def _read_body(response: httpx.Response, call: Call) -> bytes:
     limit = protocol.MAX_ERROR_BYTES if is_error else call.limit_bytes
     chunks: list[bytes] = []
     received = 0
-    # Typed as an iterator, it is a generator, which must be closed where it is left early.
-    pieces = cast("AsyncGenerator[bytes]", response.aiter_raw())
-    async with aclosing(pieces) as body:
-        async for chunk in body:
-            chunks.append(chunk)
+    with trio.CancelScope() as scope:
+        async for chunk in response.aiter_raw():
             received += len(chunk)
+            if received - len(chunk) <= limit:
+                chunks.append(chunk)
             if received > limit:
-                break
+                # Not break: the library's generators are nested, and only an exception that comes
+                # from the innermost one ends them all.
+                scope.cancel()
     if received > limit and not is_error:
         raise InvalidContent(f"{call.subject}: over the limit of {limit} bytes")
     return b"".join(chunks)[:limit]
