@@ -14,8 +14,9 @@ import cachetools
 import trio
 
 from orasfs.daemon.health import Health, RegistryHealth, WatchedRegistry
+from orasfs.daemon.norepository import NoRepository
 from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, find_layouts
-from orasfs.errors import HostUnreachable, NotFound, TimedOut
+from orasfs.errors import HostUnreachable, InvalidName, NotFound, TimedOut
 from orasfs.oci.storage import Page, Source, SourceRegistry
 from orasfs.store.layout import LayoutRegistry
 from orasfs.vfs.ports import Registry, Repository
@@ -54,9 +55,15 @@ class CachedRegistry:
         """Return the repository of that full name; makes no request."""
         found = self._repositories.get(name)
         if found is None:
-            found = self._cached(self._source.repository(name), self._host, name)
-            self._repositories[name] = found
+            found = self._repositories[name] = self._open(name)
         return found
+
+    def _open(self, name: str) -> Repository:
+        try:
+            source = self._source.repository(name)
+        except InvalidName:
+            return NoRepository(self._host, name)
+        return self._cached(source, self._host, name)
 
     async def list_repositories(self, token: str | None = None) -> Page:
         """See `RepositoryLister.list_repositories`."""

@@ -2,6 +2,8 @@
 
 import re
 import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from trio.testing import MockClock
 from orasfs.daemon.registries import RESOLVED_SECONDS, MountRegistries
 from orasfs.daemon.source import MountSource
 from orasfs.errors import HostUnreachable, InvalidName, NotFound, TimedOut
+from orasfs.oci.descriptor import EMPTY_JSON_DIGEST, Descriptor
 from orasfs.oci.storage import Page, Source
+from orasfs.tree.node import PackedLayer
 from orasfs.vfs.ports import Repository
 from orasfs.vfs.root import LayoutRoot, LayoutsRoot, RegistriesRoot
 from tests.support.golden import GOLDEN
@@ -78,6 +82,25 @@ async def test_known_are_the_hosts_given_and_those_that_answered() -> None:
         "ill": False,
         "unasked": None,
     }
+
+
+async def test_where_no_repository_can_be_nothing_is_found_and_nobody_is_asked() -> None:
+    nowhere = remote().registries.registry("a").repository("")
+    digest = EMPTY_JSON_DIGEST
+    descriptor = Descriptor("application/json", digest, 2)
+    layer = PackedLayer(descriptor, "")
+    questions: list[Callable[[], Awaitable[object]]] = [
+        partial(nowhere.resolve, "v1"),
+        partial(nowhere.fetch_manifest, descriptor),
+        partial(nowhere.list_tags, None),
+        partial(nowhere.list_referrers, digest),
+        partial(nowhere.open_blob, descriptor),
+        partial(nowhere.open_layer, layer),
+    ]
+    for question in questions:
+        with pytest.raises(NotFound, match=r"a: '' is no repository's name"):
+            await question()
+    assert nowhere.layer_now(layer) is None
 
 
 async def test_closing_closes_every_client() -> None:
