@@ -86,7 +86,7 @@ class Blobs:
         self._counters = counters
         self._on_mismatch = on_mismatch
         self._open: dict[_Key, OpenBlob] = {}
-        self._failures: dict[tuple[_Key, int], tuple[float, Exception]] = {}
+        self._failures: dict[tuple[_Key, BlobStreamer], tuple[float, Exception]] = {}
         self._checked: dict[tuple[int, int, int, Digest], None] = {}
 
     def __repr__(self) -> str:
@@ -231,10 +231,10 @@ class Blobs:
         now = trio.current_time()
         self._failures = {key: value for key, value in self._failures.items() if value[0] > now}
         until = now + self._options.failure_seconds
-        self._failures[blob.key, id(blob.source)] = (until, error)
+        self._failures[blob.key, blob.source] = (until, error)
 
     def _raise_remembered(self, descriptor: Descriptor, source: BlobStreamer) -> None:
-        key = ((descriptor.digest, descriptor.size), id(source))
+        key = ((descriptor.digest, descriptor.size), source)
         until, error = self._failures.get(key, (0.0, None))
         if error is not None and trio.current_time() < until:
             raise copy.copy(error) from error

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
+from cachetools import LRUCache
 
 from orasfs.aio import SingleFlight
 from orasfs.oci.digest import Digest
@@ -23,6 +24,7 @@ from orasfs.store.repository import CachedRepository, Shared
 
 _CLOSE_SECONDS = 5.0
 _DISK_THREADS = 8
+_REPOSITORIES = 10_000
 
 
 class Cache:
@@ -51,7 +53,7 @@ class Cache:
         options = options or CacheOptions()
         self.root = root
         self._counters = Counters()
-        self._repositories: dict[tuple[str, str], CachedRepository] = {}
+        self._repositories: LRUCache[tuple[str, str], CachedRepository] = LRUCache(_REPOSITORIES)
         self._outages: dict[str, Outage] = {}
         disk_limiter = trio.CapacityLimiter(_DISK_THREADS)
         store = ContentStore(root)
@@ -75,15 +77,15 @@ class Cache:
     def repository(self, source: Source, registry: str, name: str) -> CachedRepository:
         """Return the repository behind the cache; makes no request.
 
-        The first `source` given for a registry and name is the one that is used for all time.
+        The source given first for a registry and name is used as long as the name is remembered.
         """
         key = (registry, name)
-        if key not in self._repositories:
+        found = self._repositories.get(key)
+        if found is None:
             outage = self._outages.setdefault(registry, Outage(registry))
-            self._repositories[key] = CachedRepository(
-                self._shared, source, registry, name, outage
-            )
-        return self._repositories[key]
+            found = CachedRepository(self._shared, source, registry, name, outage)
+            self._repositories[key] = found
+        return found
 
     def transfers(self) -> Sequence[Transfer]:
         """Return the blobs that are being fetched or checked, in order of digest."""
