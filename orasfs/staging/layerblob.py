@@ -1,18 +1,23 @@
 """Streams the pieces of a tar through compression and hashes into a file.
 
 Owns the compression of what is written. Opens nothing itself: contents come from a callable, the
-blob goes to a file that the caller made. Blocking, for a worker thread; needs about a mebibyte.
-INVARIANT: the same pieces give the same blob wherever the compression libraries are the same; the
-content digest does not depend on them.
+blob goes to a file that the caller made. Blocking, for a worker thread; memory is bounded by the
+blocks under way.
+INVARIANT: the same pieces give the same blob, with however many threads, wherever the compression
+libraries are the same; the content digest does not even depend on them.
 
-The gzip header is the one of Go's compress/gzip (no name, no time, unknown operating system), but
-the deflated bytes are zlib's own, so the blob's digest is not the reference client's.
+gzip is one member with the header of Go's compress/gzip (no name, no time, unknown operating
+system), deflated by zlib in blocks that each know the 32 KiB before them, as pigz does: the blocks
+can be compressed side by side. Not by a library that chooses its code by the processor, because
+then two machines would disagree on the digest. The blob's digest is never the reference client's.
 """
 
 import hashlib
 import sys
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
@@ -29,6 +34,9 @@ else:
     from backports import zstd
 
 CHUNK_BYTES = 256 * 1024
+BLOCK_BYTES = 512 * 1024  # part of the format: another size gives other digests
+_WINDOW_BYTES = 32 * 1024
+_BLOCKS_UNDER_WAY = 16
 _GZIP_LEVEL = 6  # what "default" means to both zlib and Go
 _GZIP_HEADER = b"\x1f\x8b\x08\x00" + bytes(5) + b"\xff"
 
@@ -79,15 +87,21 @@ def write_layer(
     compression: Compression,
     output: Output,
     open_content: OpenContent,
+    executor: Executor | None = None,
 ) -> LayerBlob:
     """Write the tar that `pieces` describe to `output` as a layer blob, and return what it is.
 
-    What `open_content` and the files raise passes through.
+    Args:
+        pieces: from `tarwriter.tar_pieces`.
+        compression: of the blob.
+        output: takes the blob from its beginning.
+        open_content: opens a content by its key; what it and the files raise passes through.
+        executor: compresses gzip blocks side by side; by default this thread does all.
 
     Raises:
         StorageFailure: a content is not of the size that was staged.
     """
-    compressor = _COMPRESSORS[compression]()
+    compressor = _compressor(compression, executor)
     content_hash, blob_hash = hashlib.sha256(), hashlib.sha256()
     content_size = blob_size = 0
     for chunk in _chunks(pieces, open_content):
@@ -154,27 +168,57 @@ class _Plain:
 
 
 class _Gzip:
-    """One gzip member (RFC 1952)."""
+    """One gzip member (RFC 1952), made of blocks that end on byte boundaries (Z_SYNC_FLUSH)."""
 
-    def __init__(self) -> None:
-        self._deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    def __init__(self, executor: Executor | None) -> None:
+        self._executor = executor
+        self._block = bytearray()
+        self._before = b""
+        self._under_way: deque[Callable[[], bytes]] = deque()
         self._header = _GZIP_HEADER
         self._crc = 0
         self._size = 0
 
     def compress(self, data: bytes, /) -> bytes:
-        header, self._header = self._header, b""
         self._crc = zlib.crc32(data, self._crc)
         self._size += len(data)
-        return header + self._deflate.compress(data)
+        self._block += data
+        while len(self._block) >= BLOCK_BYTES:
+            self._begin(bytes(self._block[:BLOCK_BYTES]), zlib.Z_SYNC_FLUSH)
+            del self._block[:BLOCK_BYTES]
+        return self._finished(at_most=_BLOCKS_UNDER_WAY)
 
     def flush(self) -> bytes:
+        self._begin(bytes(self._block), zlib.Z_FINISH)
         trailer = self._crc.to_bytes(4, "little") + (self._size % 2**32).to_bytes(4, "little")
-        return self._header + self._deflate.flush() + trailer
+        return self._finished(at_most=0) + trailer
+
+    def _begin(self, block: bytes, mode: int) -> None:
+        before, self._before = self._before, block[-_WINDOW_BYTES:]
+        if self._executor is None:
+            deflated = _deflate(block, before, mode)
+            self._under_way.append(lambda: deflated)
+        else:
+            self._under_way.append(self._executor.submit(_deflate, block, before, mode).result)
+
+    def _finished(self, at_most: int) -> bytes:
+        """Return the blocks in front, waiting until `at_most` are under way."""
+        parts, self._header = [self._header], b""
+        while len(self._under_way) > at_most:
+            parts.append(self._under_way.popleft()())
+        return b"".join(parts)
 
 
-_COMPRESSORS: dict[Compression, Callable[[], _Compressor]] = {
-    Compression.GZIP: _Gzip,
-    Compression.ZSTD: zstd.ZstdCompressor,
-    Compression.NONE: _Plain,
-}
+def _deflate(block: bytes, before: bytes, mode: int) -> bytes:
+    deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=before)
+    return deflate.compress(block) + deflate.flush(mode)
+
+
+def _compressor(compression: Compression, executor: Executor | None) -> _Compressor:
+    match compression:
+        case Compression.GZIP:
+            return _Gzip(executor)
+        case Compression.ZSTD:
+            return zstd.ZstdCompressor()
+        case Compression.NONE:
+            return _Plain()

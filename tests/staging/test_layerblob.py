@@ -1,7 +1,9 @@
 import gzip
 import hashlib
 import io
+import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from backports import zstd
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from orasfs.errors import StorageFailure
 from orasfs.oci.digest import Digest
-from orasfs.staging.layerblob import CHUNK_BYTES, Compression, LayerBlob, write_layer
+from orasfs.staging.layerblob import BLOCK_BYTES, CHUNK_BYTES, Compression, LayerBlob, write_layer
 from orasfs.staging.tarwriter import FilePiece, Piece
 
 _DECOMPRESS: dict[Compression, Callable[[bytes], bytes]] = {
@@ -54,6 +56,20 @@ def test_blob_holds_the_pieces_and_has_the_digests_it_says(
 def test_gzip_header_is_the_one_go_writes() -> None:
     raw, _ = _write([b"x"], Compression.GZIP)
     assert raw[:10].hex() == "1f8b08000000000000ff"
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES, BLOCK_BYTES + 1, 20 * BLOCK_BYTES + 5])
+def test_gzip_is_the_same_with_many_threads(size: int) -> None:
+    data = b"".join(b"%d," % number for number in range(size // 4 + 1))[:size]
+    pieces: list[Piece] = [FilePiece(data, size, "f")]
+    alone, blob = _write(pieces, Compression.GZIP)
+    output = io.BytesIO()
+    with ThreadPoolExecutor(3) as executor:
+        assert write_layer(pieces, Compression.GZIP, output, _open, executor) == blob
+    assert output.getvalue() == alone
+    assert gzip.decompress(alone) == data
+    assert zlib.decompress(alone, 31) == data  # one member, for readers that take only one
+    assert len(alone) <= len(gzip.compress(data, 6)) * 1.01 + 8
 
 
 class _Endless:
