@@ -77,10 +77,8 @@ class ArtifactNode(Node):
 
     def lookup_now(self, name: str) -> Answer | None:
         """Find a name in the view if the manifest is in memory."""
-        root = self._root_now()
-        if root is None or name == METADATA_NAME:
-            return None
-        return root.lookup_now(name)
+        root = None if name == METADATA_NAME else self._root_now()
+        return root.lookup_now(name) if root else None
 
     async def lookup(self, name: str) -> Answer:
         """Find a name in the artifact, or its metadata directory."""
