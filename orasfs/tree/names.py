@@ -69,23 +69,3 @@ def clean_path(path: bytes) -> bytes:
     if len(cleaned) > MAX_COMPONENT_BYTES and max(map(len, parts)) > MAX_COMPONENT_BYTES:
         raise ContentRefused(f"name over {MAX_COMPONENT_BYTES} bytes in {show(path)}")
     return cleaned
-
-
-def join_target(directory: bytes, target: bytes) -> bytes | None:
-    """Return where a symlink in `directory` leads, lexically; None if out of the top or absolute.
-
-    Args:
-        directory: the cleaned path of the directory the link is in.
-        target: the link's target as stored.
-    """
-    if target.startswith(b"/"):
-        return None
-    parts = directory.split(b"/") if directory else []
-    for part in target.split(b"/"):
-        if part == b"..":
-            if not parts:
-                return None
-            parts.pop()
-        elif part not in (b"", b"."):
-            parts.append(part)
-    return b"/".join(parts)
