@@ -95,6 +95,8 @@ class Blobs:
     async def acquire(self, descriptor: Descriptor, source: BlobStreamer) -> OpenBlob:
         """Return the blob once its first bytes are there; `release` it in the end.
 
+        It is returned without any if they take too long: its readers then wait for them.
+
         Raises:
             NotFound: the source does not have it.
             ContentMismatch: the source served something else.
@@ -108,7 +110,8 @@ class Blobs:
             blob = blob or self._begin(descriptor, source)
             blob.references += 1
             try:
-                await blob.arrival.wait_started()
+                with trio.move_on_after(self._options.open_seconds):
+                    await blob.arrival.wait_started()
             except BaseException:
                 self.release(blob)
                 raise

@@ -57,7 +57,7 @@ class Cache:
         self._outages: dict[str, Outage] = {}
         disk_limiter = trio.CapacityLimiter(_DISK_THREADS)
         store = ContentStore(root)
-        self._downloads = Downloads(nursery, trio.CapacityLimiter(options.downloads))
+        self._downloads = Downloads(nursery, options.downloads, options.lazy_bytes)
         blobs = Blobs(store, self._downloads, nursery, options, self._counters, on_mismatch)
         self._layers = LayerStore(store, blobs, nursery, disk_limiter, self._counters)
         self._references = References(root / "orasfs" / "references.sqlite")

@@ -1,7 +1,7 @@
 """The work on blobs that is under way: one worker thread each, a few at once, the rest queued.
 
-Owns the running arrivals and the limit on their threads. Work belongs to the nursery given, not to
-the reader that began it; what a reader leaves behind is decided in `orasfs.store.blobs`.
+Owns the running arrivals and the limits on their threads. Work belongs to the nursery given, not
+to the reader that began it; what a reader leaves behind is decided in `orasfs.store.blobs`.
 """
 
 import logging
@@ -30,11 +30,20 @@ class _Job:
 
 
 class Downloads:
-    """Runs work on blobs in worker threads, and tells how far it is."""
+    """Runs work on blobs in worker threads, and tells how far it is.
 
-    def __init__(self, nursery: trio.Nursery, limiter: trio.CapacityLimiter) -> None:
+    Args:
+        nursery: where the work lives.
+        at_once: how many threads work on large blobs, and how many on small ones: a small file
+            need not wait until a long download is done.
+        small_bytes: up to which size a blob is small.
+    """
+
+    def __init__(self, nursery: trio.Nursery, at_once: int, small_bytes: int) -> None:
         self._nursery = nursery
-        self._limiter = limiter
+        self._small_bytes = small_bytes
+        self._small_limiter = trio.CapacityLimiter(at_once)
+        self._large_limiter = trio.CapacityLimiter(at_once)
         self._token = trio.lowlevel.current_trio_token()
         self._jobs: set[_Job] = set()
 
@@ -97,10 +106,12 @@ class Downloads:
 
     async def _in_thread(self, job: _Job) -> None:
         work = partial(job.work, job.arrival)
+        is_small = job.descriptor.size <= self._small_bytes
+        limiter = self._small_limiter if is_small else self._large_limiter
         try:
             # Abandoned when the mount ends, which a thread that waits for the network would hold
             # up; it ends at its next check.
-            await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
+            await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
         except trio.Cancelled:
             job.arrival.stop()
             raise

@@ -21,7 +21,9 @@ class CacheOptions:
         verify: whether large blobs may be served before they are verified.
         lazy_bytes: blobs up to this size are verified before a byte is served, and are fetched
             to their end even if no one reads them any more.
-        downloads: how many blobs are fetched at once.
+        downloads: how many blobs up to `lazy_bytes` are fetched at once, and how many larger ones.
+        open_seconds: how long opening a blob waits for its first bytes; a read waits for what it
+            needs, and unlike an open it can be interrupted.
         grace_seconds: how long a larger download goes on without a reader.
         failure_seconds: how long a failed download is answered by the same failure.
         patience_seconds: how long a source is waited for where its last answer is known.
@@ -30,6 +32,7 @@ class CacheOptions:
     verify: Verify = Verify.LAZY
     lazy_bytes: int = 64 * 1024 * 1024
     downloads: int = 4
+    open_seconds: float = 5.0
     grace_seconds: float = 5.0
     failure_seconds: float = 1.0
     patience_seconds: float = 5.0

@@ -136,7 +136,7 @@ class CachedRepository:
         return await self._with_last(("referrers", subject), work, last, is_passing=_is_outage)
 
     async def open_blob(self, descriptor: Descriptor) -> BlobReader:
-        """Open a blob once its first bytes are local; see `oci.storage.BlobOpener`.
+        """Open a blob once its first bytes are local, or take long; see `oci.storage.BlobOpener`.
 
         Reads wait for what they need, and for the verification of what must not be served before.
         """

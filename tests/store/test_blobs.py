@@ -70,7 +70,7 @@ async def bench(root: Path, options: CacheOptions = OPTIONS) -> AsyncIterator[Be
     mismatches: list[Digest] = []
     store = ContentStore(root)
     async with trio.open_nursery() as nursery:
-        downloads = Downloads(nursery, trio.CapacityLimiter(options.downloads))
+        downloads = Downloads(nursery, options.downloads, options.lazy_bytes)
         blobs = Blobs(store, downloads, nursery, options, counters, mismatches.append)
         with trio.fail_after(30):
             yield Bench(root, store, downloads, blobs, counters, mismatches)
@@ -457,18 +457,33 @@ async def test_reads_at_and_past_the_end_are_short(tmp_path: Path) -> None:
 async def test_downloads_over_the_limit_are_queued(tmp_path: Path) -> None:
     source = MemorySource()
     source.gate_at = 0
-    first, second = source.add_blob(SMALL), source.add_blob(LARGE)
+    first, second = source.add_blob(LARGE), source.add_blob(LARGE[1:])
+    small = source.add_blob(SMALL)
     async with bench(tmp_path, replace(OPTIONS, downloads=1)) as b, trio.open_nursery() as nursery:
         nursery.start_soon(b.read, first, source)
         await until(source.at_gate.is_set)
         nursery.start_soon(b.read, second, source)
-        await until(lambda: len(b.downloads.transfers()) == 2)
+        nursery.start_soon(b.read, small, source)
+        await until(lambda: len(source.streams) == 2)
         states = {transfer.digest: transfer.state for transfer in b.downloads.transfers()}
         assert states == {
             first.digest: TransferState.RUNNING,
             second.digest: TransferState.QUEUED,
+            small.digest: TransferState.RUNNING,  # waits for no large one
         }
         source.gate.set()
+
+
+async def test_open_does_not_wait_long_for_the_first_bytes(tmp_path: Path) -> None:
+    source = MemorySource()
+    source.gate_at = 0
+    descriptor = source.add_blob(SMALL)
+    async with bench(tmp_path, replace(OPTIONS, open_seconds=0.05)) as b:
+        reader = await b.open(descriptor, source)
+        assert reader.read_now(0, 1) is None
+        source.gate.set()
+        assert await reader.read(0, 5) == SMALL[:5]
+        reader.close()
 
 
 async def is_waiting(read: Callable[[], Awaitable[bytes]]) -> bool:
@@ -518,7 +533,7 @@ async def test_large_wrong_blob_of_a_layout_ends_its_readers(
     async with bench(tmp_path / "cache", replace(OPTIONS, downloads=1)) as b:
         gated = MemorySource()
         gated.gate_at = 0  # holds the only thread, so that the check cannot be done yet
-        occupied = gated.add_blob(SMALL)
+        occupied = gated.add_blob(LARGE[1:])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(b.read, occupied, gated))
             await until(gated.at_gate.is_set)
