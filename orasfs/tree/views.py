@@ -29,6 +29,7 @@ from orasfs.tree.node import FILE_MODE, Broken, Child, Directory, Node, PackedLa
 MAX_DIRECTORIES = (
     100_000  # that the titles of one manifest may make; 4 MiB could ask for 2 million
 )
+MAX_PROBLEMS = 100
 
 _MODE = re.compile(r"(?:0o?)?[0-7]{1,4}")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,254}")
@@ -61,7 +62,10 @@ def build_view(document: Manifest | Index, options: ViewOptions) -> Directory:
 
 
 def problems_of(view: Directory) -> tuple[str, ...]:
-    """Return what was refused in a view, one sentence each, the broken names last."""
+    """Return what was refused in a view, one sentence each, the broken names last.
+
+    The first hundred; a last one says how many more there are.
+    """
     broken: list[str] = []
     stack: list[tuple[str, Mapping[str, Node]]] = [("", view.entries)]
     while stack:
@@ -71,7 +75,10 @@ def problems_of(view: Directory) -> tuple[str, ...]:
                 broken.append(node.reason)
             elif isinstance(node, Directory):
                 stack.append((f"{prefix}{name}/", node.entries))
-    return view.problems + tuple(sorted(broken))
+    problems = (*view.problems, *sorted(broken))
+    if len(problems) > MAX_PROBLEMS:
+        return (*problems[:MAX_PROBLEMS], f"and {len(problems) - MAX_PROBLEMS} more")
+    return problems
 
 
 def select_platform(index: Index, platform: str) -> Descriptor | None:
