@@ -124,11 +124,11 @@ def _silent_end(child: "subprocess.Popen[bytes]") -> str:
 
 def _end(child: "subprocess.Popen[bytes]", mountpoint: str) -> None:
     """End the child, and unmount what it may have left."""
-    child.terminate()
-    try:
-        child.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
+    for end in (child.terminate, child.kill):
+        end()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(END_SECONDS)
+            break
     mount = mount_at(mountpoint, read_mounts())
     if mount is not None and mount.type == FILESYSTEM_TYPE:
         with contextlib.suppress(MountFailed):  # the first failure is the one to tell

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.fuse
 @pytest.fixture(scope="module")
 def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
     home = tmp_path_factory.mktemp("fake")
-    with Mounted(None, home, program=("tests.support.fake_mount",)) as mount:
+    fake_mount = ("tests.support.fake_mount",)
+    with Mounted(None, home, program=fake_mount, may_trace=True) as mount:
         yield mount
         assert mount.stop() == 0, mount.errors()
 

@@ -81,6 +81,7 @@ class Mounted:
         options: values of `-o`.
         environ: more of the environment.
         program: another command than `orasfs mount -f`, which gets the same arguments.
+        may_trace: whether the daemon may log a traceback; by default that fails the test.
     """
 
     def __init__(
@@ -90,7 +91,9 @@ class Mounted:
         *options: str,
         environ: Mapping[str, str] | None = None,
         program: Sequence[str] = ("orasfs", "mount", "-f"),
+        may_trace: bool = False,
     ) -> None:
+        self._may_trace = may_trace
         self.home = home.resolve()
         self.path = self.home / "mnt"
         self.cache = self.home / "cache/orasfs"
@@ -110,8 +113,10 @@ class Mounted:
         self.start()
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_exc: object) -> None:
         self.stop()
+        if kind is None and not self._may_trace:
+            assert "Traceback" not in self.errors(), self.errors()
 
     def start(self) -> None:
         """Mount, and wait until the mount answers."""
