@@ -7,6 +7,7 @@ sends one request. Blocking; used by one reading thread, and closed by any.
 INVARIANT: `offset` never goes back, and no byte behind `size` + 1 is ever delivered.
 """
 
+import select
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,7 @@ from orasfs.registry.retry import RetryPolicy
 
 _READ_BYTES = 1024 * 1024
 _SKIP_BYTES = 256 * 1024
+_GATHER_BYTES = 512 * 1024
 
 # Sends GET with a Range header ("" for none); any status; raises Unreachable and RegistryFailure.
 Sender = Callable[[str], urllib3.BaseHTTPResponse]
@@ -103,7 +105,7 @@ class ResumingStream:
         self._offset = min(self._offset, self._position)
 
     def readinto(self, buffer: memoryview) -> int:
-        """See `BlobStream.readinto`; up to 1 MiB at a time, as soon as anything has come."""
+        """See `BlobStream.readinto`; returns as soon as anything has come, with all that has."""
         try:
             with self._reading:
                 return self._readinto(buffer)
@@ -112,7 +114,10 @@ class ResumingStream:
                 self._dispose()
 
     def close(self) -> None:
-        """See `BlobStream.close`; a reader that waits for bytes or for its next try wakes up."""
+        """See `BlobStream.close`; a reader that waits for bytes or for its next try wakes up.
+
+        One that waits for a connection or for headers goes on to their deadline, and then fails.
+        """
         self._closed.set()
         response = self._response
         if response is not None:
@@ -150,7 +155,7 @@ class ResumingStream:
                 continue
             self._check_open()  # what a stream gives while it is torn down is not content
             if chunk:
-                return self._deliver(chunk, buffer)
+                return self._deliver(chunk, buffer) + self._gather(buffer[len(chunk) : room])
             if self._offset >= self._span.stop or self._ended_at == self._offset:
                 # Twice the same end: the content is shorter than its descriptor says.
                 return 0
@@ -177,6 +182,30 @@ class ResumingStream:
         self._failures = 0
         self._progress_time = self._clock()
         return count
+
+    def _gather(self, buffer: memoryview) -> int:
+        """Fill more of the buffer with what is there without waiting; return how much.
+
+        TLS gives 16 KiB at a time, and each call from outside has its price.
+        """
+        count = 0
+        while count < min(len(buffer), _GATHER_BYTES) and self._has_more_at_hand():
+            try:
+                chunk = self._read_some(min(len(buffer) - count, _READ_BYTES))
+            except FOREIGN:
+                break  # what is broken is still broken at the next call
+            if not chunk or self._closed.is_set():
+                break
+            count += self._deliver(chunk, buffer[count:])
+        return count
+
+    def _has_more_at_hand(self) -> bool:
+        response = self._response
+        if response is None or response.closed:
+            return False
+        poll = select.poll()
+        poll.register(response.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def _check_open(self) -> None:
         if self._closed.is_set():

@@ -145,6 +145,52 @@ def test_stream_that_never_goes_on_fails_after_all_tries(
     stream.close()
 
 
+def test_failed_stream_fails_again(registry: FakeRegistry, bulk: BulkTransport) -> None:
+    registry.fail(BLOBS, truncate_after=1000)
+    registry.fail(BLOBS, status=503, times=-1)
+    stream = open_blob(bulk)
+    buffer = memoryview(bytearray(1 << 20))
+    assert stream.readinto(buffer) == 1000
+    for _ in range(2):
+        with pytest.raises((ConnectionBroken, RegistryFailure)):
+            stream.readinto(buffer)
+
+
+def test_connection_that_breaks_behind_the_last_byte_has_done_its_work(
+    registry: FakeRegistry, bulk: BulkTransport
+) -> None:
+    registry.fail(
+        BLOBS,
+        headers={"Content-Length": str(len(CONTENT) + 1)},
+        truncate_after=len(CONTENT),
+    )
+    assert read(open_blob(bulk)) == CONTENT
+    assert registry.count(path=BLOBS) == 1
+
+
+def test_whole_that_ends_before_the_place_to_go_on_is_asked_for_again(
+    registry: FakeRegistry, bulk: BulkTransport
+) -> None:
+    registry.fail(BLOBS, truncate_after=300_000)
+    registry.fail(BLOBS, ignore_range=True, short_length=1000)
+    assert read(open_blob(bulk)) == CONTENT
+    assert registry.count(path=BLOBS) == 3
+
+
+def test_what_has_come_is_given_at_once_and_together(
+    registry: FakeRegistry, bulk: BulkTransport
+) -> None:
+    registry.fail(BLOBS, stall_after=200_000)
+    stream = open_blob(bulk)
+    buffer = memoryview(bytearray(1 << 20))
+    given = []
+    while stream.offset < 200_000:
+        given.append(stream.readinto(buffer))
+    assert sum(given) == 200_000
+    assert registry.count(path=BLOBS) == 1
+    stream.close()
+
+
 def test_stalled_stream_is_resumed(registry: FakeRegistry, bulk: BulkTransport) -> None:
     registry.fail(BLOBS, stall_after=70_000)
     assert read(open_blob(bulk)) == CONTENT
