@@ -30,7 +30,7 @@ from orasfs.store.downloads import Downloads
 from orasfs.store.layout import LayoutSource
 from orasfs.store.options import CacheOptions, TransferState, Verify
 from orasfs.store.readers import FileReader
-from tests.fakes.source import MemorySource
+from tests.fakes.source import MemorySource, MemoryStream
 
 SMALL = os.urandom(200_000)
 LARGE = os.urandom(3_000_000)
@@ -385,6 +385,84 @@ async def test_small_download_without_readers_runs_to_its_end(tmp_path: Path) ->
         source.gate.set()
         await b.downloads.wait_idle()
         assert b.store.has(descriptor)
+
+
+async def test_end_of_the_mount_is_not_held_up_and_keeps_what_came(tmp_path: Path) -> None:
+    source = MemorySource()
+    source.gate_at = 2_000_000
+    descriptor = source.add_blob(LARGE)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            downloads = Downloads(nursery, 4, OPTIONS.lazy_bytes)
+            blobs = Blobs(ContentStore(tmp_path), downloads, nursery, OPTIONS, Counters(), print)
+            await blobs.acquire(descriptor, source)
+            await until(source.at_gate.is_set)
+            nursery.cancel_scope.cancel()
+    source.gate_at = None
+    async with bench(tmp_path) as b:
+        # The thread that was left behind may still hold the file: then a second one is made.
+        assert await b.read(descriptor, source) == LARGE
+
+
+async def test_source_that_sends_another_range_is_refused(tmp_path: Path) -> None:
+    source = MemorySource()
+    descriptor = source.add_blob(SMALL)
+
+    class Shifted(MemorySource):
+        def open_stream(
+            self, descriptor: Descriptor, start: int = 0, stop: int | None = None
+        ) -> MemoryStream:
+            return super().open_stream(descriptor, start + 10, stop)
+
+    shifted = Shifted()
+    shifted.add_blob(SMALL)
+    async with bench(tmp_path) as b:
+        with pytest.raises(RegistryFailure, match="asked for byte 0"):
+            await b.read(descriptor, shifted)
+
+
+async def test_bug_in_a_source_reaches_the_reader_and_not_the_mount(tmp_path: Path) -> None:
+    class Buggy(MemorySource):
+        def open_stream(
+            self, descriptor: Descriptor, start: int = 0, stop: int | None = None
+        ) -> MemoryStream:
+            raise ZeroDivisionError("a bug")
+
+    source = Buggy()
+    descriptor = source.add_blob(SMALL)
+    async with bench(tmp_path) as b:
+        with pytest.raises(ZeroDivisionError):
+            await b.read(descriptor, source)
+
+
+async def test_many_reads_of_one_reader_recover_with_one_new_download(tmp_path: Path) -> None:
+    source = MemorySource()
+    source.gate_at = 1_000_000
+    source.fail_at = 2_000_000
+    descriptor = source.add_blob(LARGE)
+    got: list[bytes] = []
+    async with bench(tmp_path) as b:
+        reader = await b.open(descriptor, source)
+        source.gate.set()
+        with pytest.raises(RegistryFailure):
+            await reader.read(2_500_000, 10)
+        source.fail_at = None
+        await trio.sleep(OPTIONS.failure_seconds)
+
+        async def read(offset: int) -> None:
+            got.append(await reader.read(offset, 1000))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(read, 2_000_000 + number * 1000)
+        assert b"".join(sorted(got)) == b"".join(
+            sorted(LARGE[at : at + 1000] for at in range(2_000_000, 2_010_000, 1000))
+        )
+        assert len(source.streams) == 2
+        reader.close()
+        with pytest.raises(ValueError, match="closed"):
+            await reader.read(0, 1)
+        assert reader.read_now(0, 1) is None
 
 
 async def test_full_disk_fails_the_readers_and_leaves_no_bytes(
