@@ -5,6 +5,8 @@ plain           a file of bytes at hand            slow      a file whose bytes 
 empty           a file of none                     link      a symlink to `plain`
 dir/            a directory of 300 files           caf\udce9 a name that is no UTF-8
 raise-NAME      lookup raises orasfs.errors.NAME   raise-bug raises what nobody foresaw
+    replace-plain   a lookup that replaces the bytes of `plain` and tells the kernel
+    let-late-appear a lookup that makes `late` and tells the kernel
 """
 
 import errno
@@ -25,10 +27,12 @@ from orasfs.vfs.operations import (
     Fh,
     FilesystemStatus,
     Ino,
+    Notifier,
     OpenFile,
 )
 
 PLAIN = b"plain text\n"
+REPLACED = b"other text\n"
 SLOW = bytes(range(256)) * 2048  # 512 KiB: several requests
 CHILDREN = 300
 MTIME_NS = 1_700_000_000_123_456_789
@@ -59,7 +63,8 @@ def _nodes() -> dict[str, FakeNode]:
 class FakeOperations:
     """Implements `orasfs.vfs.operations.Operations`."""
 
-    def __init__(self) -> None:
+    def __init__(self, notifier: Notifier | None = None) -> None:
+        self._notifier = notifier
         self._nodes = _nodes()
         self._paths = list(self._nodes)  # an inode is a place in this list, from 1
         self.lookups: dict[Ino, int] = {}
@@ -81,6 +86,13 @@ class FakeOperations:
         await trio.lowlevel.checkpoint()
         if name == "raise-bug":
             raise ZeroDivisionError(name)
+        if name == "replace-plain" and self._notifier:
+            self._nodes["plain"] = FakeNode(stat.S_IFREG | 0o644, REPLACED)
+            self._notifier.invalidate_content(Ino(self._paths.index("plain") + 1))
+        if name == "let-late-appear" and self._notifier:
+            self._nodes["late"] = FakeNode(stat.S_IFREG | 0o644, PLAIN)
+            self._paths.append("late")
+            self._notifier.invalidate_entry(ROOT_INO, "late")
         if name.startswith("raise-"):
             raise getattr(errors, name.removeprefix("raise-"))(f"{name}: asked for")
         path = "/".join(filter(None, [self._path(parent), name]))

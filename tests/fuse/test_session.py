@@ -3,13 +3,14 @@
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from orasfs.fuse.session import READ_AHEAD_KIB, SessionNotifier, SessionOptions, mount_options
 from orasfs.vfs.operations import Ino
-from tests.fakes.operations import PLAIN
+from tests.fakes.operations import PLAIN, REPLACED
 from tests.support.mounted import Mounted, is_mounted, run
 
 FAKE = ("tests.support.fake_mount",)
@@ -81,6 +82,32 @@ def test_the_kernel_reads_ahead_a_mebibyte(mounted: Mounted) -> None:
         if not os.access(knob, os.W_OK):
             pytest.skip("/sys is read-only here")
         assert int(knob.read_text()) == READ_AHEAD_KIB
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    """Wait for what another process is about to do."""
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        run(["true"])
+
+
+@pytest.mark.fuse
+def test_the_kernel_drops_the_pages_it_is_told_to_drop(mounted: Mounted) -> None:
+    with mounted:
+        plain = mounted.path / "plain"
+        assert plain.read_bytes() == PLAIN
+        assert not (mounted.path / "replace-plain").exists()
+        eventually(lambda: plain.read_bytes() == REPLACED)
+
+
+@pytest.mark.fuse
+def test_the_kernel_drops_the_name_it_is_told_to_drop(mounted: Mounted) -> None:
+    with mounted:
+        late = mounted.path / "late"
+        assert not late.exists()
+        assert not (mounted.path / "let-late-appear").exists()
+        eventually(late.exists)
 
 
 def test_mount_options_are_those_the_interface_promises() -> None:

@@ -18,6 +18,7 @@ from tests.fakes.operations import FakeOperations
 async def serve_fake(mountpoint: str) -> None:
     """Serve until SIGTERM or unmounted."""
     stop = trio.Event()
+    notifier = SessionNotifier()
     with trio.open_signal_receiver(signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
 
@@ -27,10 +28,10 @@ async def serve_fake(mountpoint: str) -> None:
 
             nursery.start_soon(heed)
             await serve(
-                FakeOperations(),
+                FakeOperations(notifier),
                 mountpoint,
                 SessionOptions("a,b \\é"),
-                notifier=SessionNotifier(),
+                notifier=notifier,
                 on_ready=lambda: None,
                 stop=stop,
             )

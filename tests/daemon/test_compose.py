@@ -1,0 +1,44 @@
+"""The composition: each option reaches the part that it is for."""
+
+import os
+from pathlib import Path
+
+from orasfs.daemon import compose
+from orasfs.daemon.config import MountConfig, parse_options
+from orasfs.fuse.session import SessionOptions
+from orasfs.store.options import Verify
+from orasfs.tree.views import ViewOptions
+
+
+def configured(options: str) -> MountConfig:
+    return parse_options([options], MountConfig(source="registries", cache=Path("/")))
+
+
+def test_the_filesystem_gets_its_options() -> None:
+    options = compose.filesystem_options(
+        configured(
+            "tag_ttl=5,wait=7,pin,catalog=complete,mediatype=text/*,images=blobs,platform=linux/arm"
+        )
+    )
+    assert (options.tag_ttl_seconds, options.wait_seconds) == (5.0, 7.0)
+    assert options.pin
+    assert options.catalog_complete
+    assert options.view == ViewOptions(media_type="text/*", images=False, platform="linux/arm")
+
+
+def test_the_cache_gets_its_options() -> None:
+    assert compose.cache_options(configured("")).verify is Verify.LAZY
+    assert compose.cache_options(configured("verify=strict")).verify is Verify.STRICT
+
+
+def test_the_session_gets_its_options() -> None:
+    assert compose.session_options(configured("ro,allow_other,noexec")) == SessionOptions(
+        "registries", allow_other=True, read_only=True, flags=("noexec",)
+    )
+
+
+def test_statfs_is_that_of_the_disk_of_the_cache(tmp_path: Path) -> None:
+    status = compose.filesystem_status(tmp_path)
+    disk = os.statvfs(tmp_path)
+    assert (status.block_size, status.blocks) == (disk.f_frsize, disk.f_blocks)
+    assert (status.files, status.name_max) == (disk.f_files, 255)
