@@ -116,6 +116,11 @@ class Catalog:
         self._reading = Reading(self._lister, self._nursery, self._clock())
         return self._reading
 
+    def retry(self) -> None:
+        """Read again if a passing fault has ended the last reading."""
+        if self._reading is not None and _is_fault(self._reading):
+            self._reading = None
+
     def contains(self, path: str) -> bool:
         """Tell whether a repository has this path, or one below it, as far as is known."""
         return any(path in reading.tree for reading in self._readings())
@@ -143,8 +148,8 @@ class Catalog:
 
     def _seconds_of(self, reading: Reading) -> float:
         """Return how long a reading holds: one that a passing fault ended, not long."""
-        is_fault = reading.error is not None and not is_denial(reading.error)
-        return min(self._ttl_seconds, SHORT_SECONDS) if is_fault else self._ttl_seconds
+        is_short = _is_fault(reading)
+        return min(self._ttl_seconds, SHORT_SECONDS) if is_short else self._ttl_seconds
 
     def _readings(self) -> Sequence[Reading]:
         """Return what there is to look into: an earlier reading until a later one replaces it."""
@@ -152,3 +157,7 @@ class Catalog:
         if current.is_done and current.error is None:
             return (current,)
         return (current, self._last_good) if self._last_good else (current,)
+
+
+def _is_fault(reading: Reading) -> bool:
+    return reading.error is not None and not is_denial(reading.error)

@@ -61,6 +61,8 @@ class PlaceListing:
         """List what is known below; a tag can only be seen to be shadowed after it."""
         if self._place.path:
             await self._registry.catalog.finish(CATALOG_WAIT_SECONDS)
+        else:
+            self._registry.catalog.retry()
         self._stages.pop(0)
         return self._directories()
 
@@ -87,7 +89,9 @@ class PlaceListing:
         """List what a catalog that is still being read adds."""
         reading = self._registry.catalog.reading()
         if reading.is_done:
-            if reading.error is not None and not self._seen and not is_denial(reading.error):
+            # Of a registry that is away nothing is known; below it the tags have answered.
+            is_unanswered = not self._place.path and not self._seen
+            if reading.error is not None and is_unanswered and not is_denial(reading.error):
                 raise reading.error
             self._stages.pop(0)
         else:
