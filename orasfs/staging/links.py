@@ -50,10 +50,11 @@ def _refusal(path: str, why: str) -> InvalidInput:
 
 
 def check_links(title: str, directory: StagedDirectory) -> None:
-    """Check that the reference client would restore each link in a packed directory.
+    """Check that each link in a packed directory is restored, and leads where it leads now.
 
-    It judges the target's text (content/file/utils.go, ensureLinkPath): relative, within the
-    directory, and not on the way through another link.
+    The reference client judges the target's text (content/file/utils.go, ensureLinkPath): it is
+    relative, stays within the directory, and passes no other link. `..` after a link is refused
+    as well: there the text says another thing than the kernel.
 
     Raises:
         InvalidInput: a link would make every pull of the artifact fail.
@@ -72,20 +73,28 @@ def _not_restorable(title: str, directory: StagedDirectory, path: str, target: s
     """Return why the link would not be restored, "" if it would be."""
     if target.startswith("/"):
         return f"has the absolute target {target!r}"
-    parts = f"{title}/{path}".split("/")[:-1]
+    inside = title.split("/")
+    parts = [*inside, *path.split("/")[:-1]]
     for part in target.split("/"):
         if part == "..":
+            link = _link_among(directory, parts[len(inside) :])
+            if link:
+                return f"leads through the symbolic link {f'{title}/{link}'!r}"
             if not parts:
                 return f"leads out of the artifact, to {target!r}"
             parts.pop()
         elif part not in {"", "."}:
             parts.append(part)
-    inside = title.split("/")
     if parts[: len(inside)] != inside:
         return f"leads out of {title!r}, to {target!r}"
-    below = parts[len(inside) :]
-    for depth in range(1, len(below)):
-        on_the_way = "/".join(below[:depth])
-        if isinstance(find(directory, on_the_way), StagedSymlink):
-            return f"leads through the symbolic link {f'{title}/{on_the_way}'!r}"
+    link = _link_among(directory, parts[len(inside) : -1])
+    return f"leads through the symbolic link {f'{title}/{link}'!r}" if link else ""
+
+
+def _link_among(directory: StagedDirectory, parts: list[str]) -> str:
+    """Return the first symbolic link that one passes or reaches by the parts, "" if none."""
+    for depth in range(1, len(parts) + 1):
+        path = "/".join(parts[:depth])
+        if isinstance(find(directory, path), StagedSymlink):
+            return path
     return ""

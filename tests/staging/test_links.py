@@ -55,7 +55,7 @@ def _packed(target: str) -> StagedDirectory:
 
 @pytest.mark.parametrize(
     "target",
-    ["f", "../readme", "..", ".", "../missing", "../../docs/readme", "../via", "../via/../readme"],
+    ["f", "../readme", "..", ".", "../missing", "../../docs/readme", "../via"],
 )
 def test_packed_link_within_its_directory_is_packed(target: str) -> None:
     check_links("docs", _packed(target))
@@ -69,6 +69,7 @@ def test_packed_link_within_its_directory_is_packed(target: str) -> None:
         ("../../docs2/x", "leads out of 'docs'"),
         ("../../../x", "leads out of the artifact"),
         ("../via/f", "through the symbolic link 'docs/via'"),
+        ("../via/../readme", "through the symbolic link 'docs/via'"),
     ],
 )
 def test_packed_link_that_no_pull_restores_is_refused(target: str, why: str) -> None:
