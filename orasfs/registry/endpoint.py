@@ -99,9 +99,11 @@ def _greet(connection: socket.socket, name: str) -> bool:
     greeting = context.wrap_bio(incoming, outgoing, server_hostname=name)
     with contextlib.suppress(ssl.SSLWantReadError):
         greeting.do_handshake()
-    connection.sendall(outgoing.read())
     try:
+        connection.sendall(outgoing.read())
         connection.shutdown(socket.SHUT_WR)
         return connection.recv(1) in _TLS_RECORDS
-    except ConnectionError:
+    except TimeoutError:
+        raise
+    except OSError:  # it hung up on the greeting (a reset, or shutdown's ENOTCONN after one)
         return False

@@ -1,12 +1,13 @@
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Iterator
 
 import pytest
 import trustme
 
-from orasfs.errors import ConnectionRefused
+from orasfs.errors import ConnectionRefused, TimedOut
 from orasfs.registry.endpoint import Endpoint, host_and_port
 from tests.fakes.registry import FakeRegistry
 from tests.support.docker_registry import free_port
@@ -97,3 +98,52 @@ def test_without_a_port_the_message_names_the_host() -> None:
     port = free_port()
     with pytest.raises(ConnectionRefused, match=f"127.0.0.1:{port}"):
         Endpoint(f"127.0.0.1:{port}").url()
+
+
+@pytest.mark.parametrize("listens_at_443", [True, False])
+def test_loopback_without_a_port_is_asked_at_both_default_ports(
+    tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, *, listens_at_443: bool
+) -> None:
+    connect = socket.create_connection
+    asked: list[int] = []
+    with FakeRegistry(tls if listens_at_443 else None) as registry:
+
+        def route(address: tuple[str, int], timeout: float) -> socket.socket:
+            asked.append(address[1])
+            if address[1] == 443 and not listens_at_443:
+                raise ConnectionRefusedError
+            return connect(("127.0.0.1", registry.port), timeout=timeout)
+
+        monkeypatch.setattr(socket, "create_connection", route)
+        expected = "https://localhost" if listens_at_443 else "http://localhost"
+        assert Endpoint("localhost").url() == expected
+    assert asked == ([443] if listens_at_443 else [443, 80])
+
+
+def test_host_that_does_not_answer_the_question_is_timed_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def silent(address: tuple[str, int], timeout: float) -> socket.socket:
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", silent)
+    endpoint = Endpoint("localhost:5000")
+    with pytest.raises(TimedOut, match="localhost:5000"):
+        endpoint.url()
+    assert repr(endpoint) == "Endpoint(localhost:5000)"
+
+
+def test_server_that_resets_the_question_speaks_no_tls() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reset() -> None:
+            connection, _ = server.accept()
+            connection.recv(65536)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+        thread = threading.Thread(target=reset, daemon=True)
+        thread.start()
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+        assert Endpoint(host).url() == f"http://{host}"
+        thread.join(5)
