@@ -29,8 +29,8 @@ FORBIDDEN = re.compile(
     "|".join(
         [
             r"/(?:home|Users)/[a-z]",
-            "/r" + "oot/",
-            "/wo" + "rk/",
+            r"(?<![\w.])/r" + "oot/",
+            r"(?<![\w.])/wo" + "rk/",
             "/opt/" + "venv",
             "/opt/" + "pypi",
             r"\bpypi\.or" + "g",

@@ -58,14 +58,8 @@ async def mount_and_serve(
             if isinstance(source.root, LayoutRoot):
                 registries.registry(f"{LAYOUT_PREFIX}{source.root.label}")  # fail before mounting
             notifier = SessionNotifier()
-            filesystem = Filesystem(
-                source.root,
-                registries,
-                filesystem_options(config),
-                control=control_files(config, registries, cache, ring),
-                statfs=lambda: filesystem_status(config.cache),
-                nursery=nursery,
-            )
+            control_texts = control_files(config, registries, cache, ring)
+            filesystem = _filesystem(config, source, registries, control_texts, nursery)
             filesystem.set_notifier(notifier)
             mismatches.listener = filesystem.content_mismatch
             await serve(
@@ -102,6 +96,23 @@ def _registries(config: MountConfig, source: MountSource, cache: Cache) -> Mount
         (*config.registries, *known_hosts()),
         lambda host: RemoteRegistry(host, settings),
         cache.repository,
+    )
+
+
+def _filesystem(
+    config: MountConfig,
+    source: MountSource,
+    registries: MountRegistries,
+    control_texts: Mapping[str, Callable[[], bytes]],
+    nursery: trio.Nursery,
+) -> Filesystem:
+    return Filesystem(
+        source.root,
+        registries,
+        filesystem_options(config),
+        control=control_texts,
+        statfs=lambda: filesystem_status(config.cache),
+        nursery=nursery,
     )
 
 

@@ -1,4 +1,4 @@
-"""Names above artifacts, as interface.md section 2 says, with the requests they cost."""
+"""Names above artifacts, as docs/SEMANTICS.md says, with the requests they cost."""
 
 import logging
 import stat
@@ -316,6 +316,15 @@ async def test_a_passing_fault_is_never_an_absence(error: ConnectionRefused) -> 
         for path in ("", "a"):
             with pytest.raises(type(error)):
                 await mount.ls(path)
+
+
+async def test_a_repository_whose_tags_are_remembered_is_found_with_the_registry_away() -> None:
+    registries, registry = registry_with("team/hello:v1")
+    registry.add("team").failure = ConnectionRefused("refused")  # the cache answers for the other
+    async with mounted(registries) as mount:
+        assert await mount.text("team/hello/v1/artifact.txt") == "team/hello:v1"
+        with pytest.raises(ConnectionRefused):
+            await mount.entry("team/nope")
 
 
 async def test_a_refused_name_does_not_exist_and_rejected_credentials_are_an_error() -> None:
