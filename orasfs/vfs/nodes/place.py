@@ -6,7 +6,7 @@ list"). What a name can mean at all says `orasfs.vfs.namespace`.
 
 from dataclasses import dataclass, field
 
-from orasfs.errors import Forbidden, NotFound
+from orasfs.errors import Forbidden, NotFound, OrasfsError
 from orasfs.oci.reference import Target
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.inodes import Key, derive
@@ -99,13 +99,28 @@ class PlaceNode(Node):
         """Look for the tag, then for the sub-repository, then for a namespace."""
         found = self._plain_now(plain)
         if found is None and plain.may_be_tag:
-            found = await self._tag(derive(self.key, plain.name), self._state, plain.name)
+            found = await self._tag_or_known_repository(plain)
             if isinstance(found, Found) and await self._is_shadowed(plain):
                 return self._directory(plain.name)
         if isinstance(found, Found):
             return found
         is_directory = plain.may_be_repository and await self._is_directory(plain)
         return self._directory(plain.name) if is_directory else Missing(self._ttl_seconds)
+
+    async def _tag_or_known_repository(self, plain: Plain) -> Answer:
+        """Look for the tag; if the registry is away, the cache may know a repository instead."""
+        try:
+            return await self._tag(derive(self.key, plain.name), self._state, plain.name)
+        except OrasfsError:
+            if plain.may_be_repository and await self._is_remembered(plain.name):
+                return self._directory(plain.name)
+            raise
+
+    async def _is_remembered(self, name: str) -> bool:
+        try:
+            return await self._below.registry.is_below(self._place.child(name))
+        except OrasfsError:  # the failure of the tag is the one to tell
+            return False
 
     async def _is_shadowed(self, plain: Plain) -> bool:
         """Tell whether a tag's name is that of a sub-repository, which wins."""
