@@ -134,11 +134,14 @@ class LayerIndex:
         found: list[str] = []
         start = 0
         while start < len(self._problems):
-            if start + LENGTH.size > len(self._problems):
+            text = start + LENGTH.size
+            stop = text
+            if text <= len(self._problems):
+                stop += LENGTH.unpack_from(self._problems, start)[0]
+            if stop > len(self._problems):
                 raise InvalidContent("layer index: damaged problems")
-            (length,) = LENGTH.unpack_from(self._problems, start)
-            start += LENGTH.size + length
-            found.append(bytes(self._problems[start - length : start]).decode("utf-8", "replace"))
+            found.append(bytes(self._problems[text:stop]).decode("utf-8", "replace"))
+            start = stop
         return tuple(found)
 
     @property

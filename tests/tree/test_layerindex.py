@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orasfs.errors import InvalidContent
+from orasfs.errors import ContentRefused, InvalidContent
+from orasfs.tree import indexbuilder
 from orasfs.tree.indexbuilder import IndexBuilder
 from orasfs.tree.layerindex import HEADER, RECORD, ROOT, Extent, LayerIndex, MemberKind
 from tests.support.layers import add, index_of, paths_of
@@ -307,3 +308,59 @@ def _walk(index: LayerIndex) -> None:
             index.extents(entry)
             if member.kind == MemberKind.DIRECTORY:
                 stack.append(entry)
+
+
+def test_top_of_the_archive_takes_its_mode_from_its_member() -> None:
+    index = index_of("a", "./")
+    assert (index.member(ROOT).mode, index.member(ROOT).mtime_ns) == (0o750, 10**9)
+    assert not index.is_implicit(ROOT)
+
+
+def test_member_of_a_further_name_is_that_of_the_first() -> None:
+    index = index_of("a", "b=a")
+    assert index.member(2) == index.member(1)
+    assert index.member(2).name == "a"
+    assert index.kind_of(2) == MemberKind.FILE
+
+
+def test_directory_that_leaves_the_archive_is_a_problem() -> None:
+    index = index_of("../d/", "f", "f/d/")
+    assert len(index.problems) == 2
+    assert paths_of(index) == {"f": "f"}
+
+
+def test_damaged_problems_are_invalid() -> None:
+    damaged = _sample()
+    at = damaged.rindex(b"absolute path") - 4
+    damaged[at : at + 4] = b"\x1b\0\0\0"
+    with pytest.raises(InvalidContent, match="damaged problems"):
+        LayerIndex(bytes(damaged)).problems  # noqa: B018 - the property raises
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "message"),
+    [
+        ("MAX_MEMBERS", 3, "more than 3 members"),
+        ("MAX_TEXT_BYTES", 5, "more than 5 bytes of names and targets"),
+        ("MAX_EXTENTS", 1, "more than 1 segments"),
+    ],
+)
+def test_limits_are_refused(
+    monkeypatch: pytest.MonkeyPatch, limit: str, value: int, message: str
+) -> None:
+    monkeypatch.setattr(indexbuilder, limit, value)
+    builder = IndexBuilder()
+    extents: tuple[Extent, ...] = (Extent(1, 0, 1), Extent(3, 1, 1))
+    if limit != "MAX_EXTENTS":
+        extents = ()
+        for name in (b"a", b"bb", b"cc")[: 3 if limit == "MAX_MEMBERS" else 2]:
+            builder.add_file(name, mode=0o644, mtime_ns=0, size=9, extents=extents)
+    with pytest.raises(ContentRefused, match=message):
+        builder.add_file(b"dddd", mode=0o644, mtime_ns=0, size=9, extents=extents)
+
+
+def test_repetitions_of_a_member_are_limited_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte of gzip holds millions of headers of one name, each of which takes memory."""
+    monkeypatch.setattr(indexbuilder, "MAX_MEMBERS", 3)
+    with pytest.raises(ContentRefused, match="repetitions"):
+        index_of(*["a"] * 10)

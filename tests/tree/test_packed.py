@@ -16,6 +16,7 @@ from tests.support.layers import index_of
         ("docs/", "docs/back->../docs/a", "docs/dot->."),
         ("docs/d/x", "docs/l->d", "docs/through->l/x"),
         ("docs/..a", "docs/l->..a"),
+        ("docs/l->nowhere/../a", "docs/m->sub/../a", "docs/sub/a"),
     ],
 )
 def test_well_behaved_layer_passes(paths: tuple[str, ...]) -> None:

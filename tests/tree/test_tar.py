@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orasfs.errors import ContentRefused, InvalidContent
-from orasfs.tree.layerindex import MemberKind
+from orasfs.tree import tar
+from orasfs.tree.layerindex import Extent, MemberKind
 from orasfs.tree.tar import TarScanner
 from tests.support.tars import scan, shown
 
@@ -350,6 +351,40 @@ def test_damaged_sparse_map_of_format_1_0_is_invalid(data: bytes) -> None:
         scan(archive + _block(size=b"1000") + data.ljust(512, b"\0"))
     with pytest.raises(InvalidContent, match="missing sparse map"):
         scan(archive + _block())
+
+
+def test_sparse_map_that_is_longer_than_the_data_is_invalid() -> None:
+    archive = _pax((b"GNU.sparse.major", b"1"), (b"GNU.sparse.minor", b"0"))
+    with pytest.raises(InvalidContent, match="truncated sparse map"):
+        scan(archive + _block(size=b"10") + b"1000\n" + b"1\n" * 253 + b"1")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [(b"GNU.sparse.map", b"1,2,3"), (b"GNU.sparse.offset", b"1"), (b"GNU.sparse.map", b"1,x")],
+)
+def test_half_a_sparse_map_is_invalid(record: tuple[bytes, bytes]) -> None:
+    with pytest.raises(InvalidContent):
+        scan(_pax(record, (b"GNU.sparse.size", b"9")) + _block())
+
+
+def test_adjacent_segments_are_one_extent() -> None:
+    archive = _pax((b"GNU.sparse.map", b"10,2,12,3,15,0"), (b"GNU.sparse.size", b"20"))
+    index = scan(archive + _block(size=b"5") + b"abcde" + bytes(507))
+    assert index.extents(1) == (Extent(10, 1536, 5),)
+
+
+def test_old_sparse_map_of_too_many_segments_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar, "MAX_SEGMENTS", 30)
+    entries = b"".join(b"%011o\0%011o\0" % (number * 4096, 1) for number in range(21))
+    header = _block(b"s", b"S", b"1", extended=b"\1", real=b"%011o\0" % (1 << 30))
+    with pytest.raises(ContentRefused, match="over 30 segments in 's'"):
+        scan(header + 2 * (entries.ljust(504, b"\0") + b"\1" + bytes(7)))
+
+
+def test_directory_of_an_incremental_archive_has_its_listing_skipped() -> None:
+    archive = _block(b"d", b"D", b"3") + b"Yf\0".ljust(512, b"\0") + _block(b"d/f")
+    assert set(shown(archive)) == {"d", "d/f"}
 
 
 def test_sparse_map_of_too_many_segments_is_refused() -> None:
