@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from orasfs.cli.main import VERBS, orasfs, with_verb
+from tests.fakes.registry import FakeRegistry
 from tests.support.mounted import PROJECT, environment, run
 
 HEAVY = ("trio", "httpx", "urllib3", "pyfuse3", "asyncio", "ssl")
@@ -120,3 +121,9 @@ def test_doctor_says_that_a_registry_does_not_answer(tmp_path: Path) -> None:
     done = run([sys.executable, "-m", "orasfs", "doctor", "localhost:1"], check=False)
     assert done.returncode == 1
     assert "FAIL  localhost:1: ConnectionRefused: " in done.stdout
+
+
+def test_doctor_says_that_a_registry_answers() -> None:
+    with FakeRegistry() as registry:
+        done = run([sys.executable, "-m", "orasfs", "doctor", registry.host], check=False)
+    assert f"ok    {registry.host}: answers" in done.stdout
