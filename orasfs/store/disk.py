@@ -12,6 +12,7 @@ from pathlib import Path
 
 from orasfs.errors import StorageFailure, StorageFull
 
+_PROBE_BYTES = 64 * 1024
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What a filesystem answers that does not know RWF_NOWAIT.
 _NO_NOWAIT = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
@@ -34,16 +35,29 @@ def translated(what: str) -> Iterator[None]:
 
 def read_now(fd: int, offset: int, size: int) -> bytes | None:
     """Return exactly `size` bytes if the page cache has them all, else None."""
-    buffer = bytearray(size)
+    probe = bytearray(min(size, _PROBE_BYTES))
     try:
-        count = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+        # A large read is tried into one small buffer over and over: to have two large ones, this
+        # and the answer, makes malloc give memory back and forth, at ten times the cost.
+        count = os.preadv(fd, _repeated(probe, size), offset, os.RWF_NOWAIT)
+        if count == size == len(probe):
+            return bytes(probe)
     except BlockingIOError:
         return None
     except OSError as error:
         if error.errno not in _NO_NOWAIT:
             return None  # the ordinary read that follows reports it
-        count = os.preadv(fd, [buffer], offset)
-    return bytes(buffer) if count == size else None
+        count = size
+    if count != size:
+        return None
+    content = os.pread(fd, size, offset)
+    return content if len(content) == size else None
+
+
+def _repeated(buffer: bytearray, size: int) -> list[bytearray | memoryview]:
+    """Return `buffer` as often as makes `size` bytes."""
+    whole, rest = divmod(size, len(buffer) or 1)
+    return [*[buffer] * whole, *([memoryview(buffer)[:rest]] if rest else [])]
 
 
 def read_fully(fd: int, offset: int, size: int) -> bytes:

@@ -3,7 +3,7 @@
 Owns the files below ingest/: `<algorithm>-<hex>.partial`, one a digest, which a later run resumes,
 and `orasfs-*.tmp`, private ones that no one resumes. Both are held by an exclusive flock while in
 use, so that a killed process leaves nothing locked. Knows no network and no trio; one ingest is
-used by one thread.
+used by one thread, beside which a large one has another that hashes.
 
 INVARIANT: a name below blobs/ is given only by `Ingest.publish`, after `Ingest.verify`.
 """
@@ -18,8 +18,10 @@ from orasfs.errors import ContentMismatch
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Verifier
 from orasfs.store import disk
+from orasfs.store.hashing import FollowingVerifier
 
 _CHUNK_BYTES = 1024 * 1024
+_ALONE_BYTES = 4 * 1024 * 1024  # what is hashed by the time that another thread has begun
 _BLOB_MODE = 0o444  # as the reference client's cache
 _PRIVATE_PREFIX = "orasfs-"
 _PRIVATE_SUFFIX = ".tmp"
@@ -29,7 +31,7 @@ class Ingest:
     """One blob on its way into the store: bytes in order, then `verify`, then `publish`.
 
     Attributes:
-        offset: how many bytes are in the file and have been hashed.
+        offset: how many bytes are in the file.
         resumed: how many of them an earlier run left; nothing is known of their origin.
     """
 
@@ -39,6 +41,7 @@ class Ingest:
         self._descriptor = descriptor
         self._target = target
         self._verifier = Verifier(descriptor.digest, descriptor.size)
+        self._follower: FollowingVerifier | None = None
         self.offset = 0
         self.resumed = 0
 
@@ -75,18 +78,33 @@ class Ingest:
             ContentMismatch: they are more than the descriptor says.
             StorageFull: the disk is full.
         """
-        self._verifier.update(content)
+        if self._follower is None and self._descriptor.size - self.offset > _ALONE_BYTES:
+            self._follower = FollowingVerifier(self._fd, self._verifier, self.offset)
+        end = self.offset + len(content)
+        if self._follower is None or end > self._descriptor.size:
+            self._catch_up()
+            self._verifier.update(content)
         with disk.translated(f"write {self._path.name}"):
             disk.write_fully(self._fd, content, self.offset)
-        self.offset += len(content)
+        self.offset = end
+        if self._follower is not None:
+            self._follower.advance(end)
 
     def verify(self) -> None:
         """Check size and digest of all that was taken.
 
         Raises:
             ContentMismatch: they are not what the descriptor says.
+            StorageFailure: they cannot be read back.
         """
+        self._catch_up()
         self._verifier.finish()
+
+    def _catch_up(self) -> None:
+        """Let all bytes in the file have passed the verifier."""
+        follower, self._follower = self._follower, None
+        if follower is not None:
+            follower.finish()
 
     def publish(self) -> None:
         """Make the verified file durable and give it its final name.
@@ -106,6 +124,8 @@ class Ingest:
         """Let go of the file; the bytes of one that was not published stay if `keep`."""
         if self._fd < 0:
             return
+        if self._follower is not None:
+            self._follower.abandon()
         if not keep:
             with disk.translated(f"remove {self._path.name}"):
                 _unlink_if_same(self._fd, self._path)

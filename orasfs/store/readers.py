@@ -98,6 +98,9 @@ class FileReader:
             return b""
         blob = await self._usable(offset + count)
         _note_served(blob)
+        content = disk.read_now(blob.arrival.fd, offset, count)
+        if content is not None:  # what has just arrived is still in memory
+            return content
         self._blobs.retain(blob)  # the file stays open until the thread is done with it
         try:
             content = await trio.to_thread.run_sync(

@@ -23,6 +23,12 @@ def test_cached_pages_are_read_at_once(fd: int) -> None:
     os.close(fd)
 
 
+@pytest.mark.parametrize("size", [0, 65_536, 65_537, 100_000])
+def test_reads_of_every_size_are_exact(fd: int, size: int) -> None:
+    assert disk.read_now(fd, 0, size) == CONTENT[:size]
+    os.close(fd)
+
+
 def test_part_that_is_not_all_there_is_not_returned(fd: int) -> None:
     assert disk.read_now(fd, len(CONTENT) - 10, 20) is None
     os.close(fd)
