@@ -20,6 +20,7 @@ from orasfs.daemon.knownhosts import known_hosts
 from orasfs.daemon.logs import LogRing
 from orasfs.daemon.registries import MountRegistries
 from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, default_local, parse_source
+from orasfs.errors import StorageFailure
 from orasfs.fuse.session import SessionNotifier, SessionOptions, serve
 from orasfs.oci.digest import Digest
 from orasfs.registry.client import RemoteRegistry
@@ -147,8 +148,15 @@ def session_options(config: MountConfig) -> SessionOptions:
 
 
 def filesystem_status(cache: Path) -> FilesystemStatus:
-    """Return the free space of the disk that the cache is on: what a read can fill."""
-    disk = os.statvfs(cache)
+    """Return the free space of the disk that the cache is on: what a read can fill.
+
+    Raises:
+        StorageFailure: the cache's directory is gone.
+    """
+    try:
+        disk = os.statvfs(cache)
+    except OSError as error:
+        raise StorageFailure(f"{cache}: {error.strerror}") from error
     return FilesystemStatus(
         block_size=disk.f_frsize,
         blocks=disk.f_blocks,

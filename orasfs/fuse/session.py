@@ -106,11 +106,14 @@ async def serve(
         pyfuse3.init(adapter, mountpoint, mount_options(options))
     except RuntimeError as error:
         raise MountFailed(f"{mountpoint}: cannot mount: {error}") from error
+    device = _device_at(mountpoint)
     try:
         with notifier:
             await _answer(adapter, mountpoint, on_ready, stop)
     finally:
-        pyfuse3.close(unmount=True)
+        # Detached from its place, a mount lives as long as its files are open; by now another one
+        # may be at that place, and is not ours to unmount.
+        pyfuse3.close(unmount=_device_at(mountpoint) == device)
         logger.info("unmounted mountpoint=%s", mountpoint)
 
 
@@ -145,15 +148,24 @@ def raise_read_ahead(mountpoint: str, *, sys: Path = Path("/sys")) -> None:
 
     Does nothing where /sys is not ours to write: it is a matter of speed only.
     """
+    device = _device_at(mountpoint)
+    if device is None:
+        return
     try:
-        mount = mount_at(mountpoint, read_mounts())
-        if mount is None:
-            return
-        knob = sys / "class/bdi" / mount.device / "read_ahead_kb"
+        knob = sys / "class/bdi" / device / "read_ahead_kb"
         if int(knob.read_text()) < READ_AHEAD_KIB:
             knob.write_text(f"{READ_AHEAD_KIB}\n")
     except (OSError, ValueError) as error:
         logger.debug("read-ahead stays as it is error=%s", error)
+
+
+def _device_at(mountpoint: str) -> str | None:
+    """Return the device of what is mounted at a path, None where nothing is, or nobody says."""
+    try:
+        mount = mount_at(mountpoint, read_mounts())
+    except OSError:
+        return None
+    return mount.device if mount else None
 
 
 class SessionNotifier:

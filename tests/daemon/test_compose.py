@@ -3,8 +3,11 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from orasfs.daemon import compose
 from orasfs.daemon.config import MountConfig, parse_options
+from orasfs.errors import StorageFailure
 from orasfs.fuse.session import SessionOptions
 from orasfs.store.options import Verify
 from orasfs.tree.views import ViewOptions
@@ -42,3 +45,8 @@ def test_statfs_is_that_of_the_disk_of_the_cache(tmp_path: Path) -> None:
     disk = os.statvfs(tmp_path)
     assert (status.block_size, status.blocks) == (disk.f_frsize, disk.f_blocks)
     assert (status.files, status.name_max) == (disk.f_files, 255)
+
+
+def test_statfs_of_a_cache_that_is_gone_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StorageFailure, match="gone: No such file"):
+        compose.filesystem_status(tmp_path / "gone")

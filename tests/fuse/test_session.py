@@ -47,6 +47,22 @@ def test_a_lazy_unmount_serves_what_is_open_and_then_ends(mounted: Mounted) -> N
 
 
 @pytest.mark.fuse
+def test_a_detached_mount_does_not_unmount_what_came_after_it(tmp_path: Path) -> None:
+    with (
+        Mounted(None, tmp_path, program=FAKE) as first,
+        (first.path / "plain").open("rb") as file,
+    ):
+        run(["fusermount3", "-u", "-z", first.path])
+        with Mounted(None, tmp_path, program=FAKE) as second:
+            first.process.terminate()
+            assert first.wait() == 0
+            assert is_mounted(second.path)
+            assert (second.path / "plain").read_bytes() == PLAIN
+        with pytest.raises(OSError, match=r"not connected|aborted|Input/output"):
+            os.pread(file.fileno(), 10, 0)
+
+
+@pytest.mark.fuse
 @pytest.mark.slow
 def test_a_request_that_never_ends_does_not_keep_the_daemon(mounted: Mounted) -> None:
     with mounted:
