@@ -110,6 +110,24 @@ def test_the_working_directory_may_vanish(shell: Shell) -> None:
     assert (shell.mnt / "single/artifact.txt").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["a b", "komma,=", "back\\slash", "caf\u00e9", "new\nline", "-z"])
+def test_any_name_will_do_for_a_mountpoint_and_for_a_layout(shell: Shell, name: str) -> None:
+    layout = shell.home / f"layout {name}"
+    shutil.copytree(GOLDEN / "layout", layout)
+    path = shell.home / name
+    path.mkdir()
+    try:
+        done = shell.orasfs("mount", "--", f"oci:{layout}", path)
+        assert done.returncode == 0, done.stderr
+        assert (path / "single/artifact.txt").read_bytes()
+        assert shell.orasfs("status", "--", path).returncode == 0
+        done = shell.orasfs("umount", "--", path)
+        assert done.returncode == 0, done.stderr
+        assert not is_mounted(path)
+    finally:
+        unmount(path)
+
+
 def test_without_a_source_the_embedded_repositories_are_mounted(shell: Shell) -> None:
     local = shell.home / "data/orasfs/local"
     local.mkdir(parents=True)
