@@ -13,12 +13,21 @@ errno a class becomes, and the boundary that made a foreign call translates fore
     ├── NotPermitted            an operation that is never allowed on this kind of name
     ├── NotADirectory           a lookup below something that is no directory
     ├── IsADirectory            a file operation on a directory
+    ├── AlreadyExists           something has that name already
+    ├── NotEmpty                a directory that is to go has something in it
+    ├── CrossDevice             a move or link between places that share no storage
+    ├── Busy                    somebody is at it; the message says who, and what to wait for
+    ├── TagMoved                a tag is not what the work was based on any more
+    ├── Aborted                 given up because whoever wanted it asked for that
     ├── NoAttribute             no such extended attribute
     ├── Unsupported             this registry or filesystem cannot do it
     ├── RegistryError           the registry answered, and the answer is a failure
     │   ├── Unauthorized        credentials missing or rejected
     │   ├── Forbidden           known, and not allowed
     │   ├── RateLimited         still refused after the retries its Retry-After allowed
+    │   ├── TagImmutable        the registry lets nobody move that tag
+    │   ├── QuotaExceeded       the registry has no room left for this user
+    │   ├── TooLarge            the registry takes nothing of this size
     │   └── RegistryFailure     5xx, or an answer that makes no sense
     ├── Unreachable             no answer, or not all of it
     │   ├── TimedOut
@@ -29,6 +38,7 @@ errno a class becomes, and the boundary that made a foreign call translates fore
     ├── ContentMismatch         bytes that are not what their descriptor says (digest or size)
     ├── StorageFull             the cache's or the staging disk is full
     ├── StorageFailure          the local disk failed in another way
+    ├── LocalFailure            the same, where the system's own error number is the best answer
     └── MountFailed             the filesystem could not be mounted or unmounted
 """
 
@@ -73,6 +83,40 @@ class IsADirectory(OrasfsError):
     """A file operation on a directory."""
 
 
+class AlreadyExists(OrasfsError):
+    """Something has that name already."""
+
+
+class NotEmpty(OrasfsError):
+    """A directory that was to be removed or replaced has something in it."""
+
+
+class CrossDevice(OrasfsError):
+    """A move or a link between places that share no storage: copy instead."""
+
+
+class Busy(OrasfsError):
+    """Something is in use; the message says by what, and what to do."""
+
+
+class TagMoved(OrasfsError):
+    """A tag does not name what the work was based on; nothing was changed.
+
+    Attributes:
+        expected: the digest it should have had, "" where it should not have existed.
+        found: the digest it has, "" where it does not exist.
+    """
+
+    def __init__(self, message: str, *, expected: str = "", found: str = "") -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.found = found
+
+
+class Aborted(OrasfsError):
+    """Work that was given up because whoever had ordered it asked for that."""
+
+
 class NoAttribute(OrasfsError):
     """The node has no extended attribute of that name."""
 
@@ -105,6 +149,18 @@ class Forbidden(RegistryError):
 
 class RateLimited(RegistryError):
     """The registry still limits us after the retries that its deadline allows."""
+
+
+class TagImmutable(RegistryError):
+    """The registry lets nobody move, or remove, that tag."""
+
+
+class QuotaExceeded(RegistryError):
+    """The registry has no room left for who asks."""
+
+
+class TooLarge(RegistryError):
+    """The registry takes nothing of this size."""
 
 
 class RegistryFailure(RegistryError):
@@ -145,6 +201,21 @@ class StorageFull(OrasfsError):
 
 class StorageFailure(OrasfsError):
     """The local disk failed."""
+
+
+class LocalFailure(OrasfsError):
+    """A failure of the local disk that the caller gets as the operating system told it.
+
+    Attributes:
+        number: the errno.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message, number)  # both: exceptions are copied by their arguments
+        self.number = number
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class MountFailed(OrasfsError):

@@ -22,12 +22,21 @@ ERRNOS: dict[type[errors.OrasfsError], int] = {
     errors.NotPermitted: errno.EPERM,
     errors.NotADirectory: errno.ENOTDIR,
     errors.IsADirectory: errno.EISDIR,
+    errors.AlreadyExists: errno.EEXIST,
+    errors.NotEmpty: errno.ENOTEMPTY,
+    errors.CrossDevice: errno.EXDEV,
+    errors.Busy: errno.EBUSY,
+    errors.TagMoved: errno.ECANCELED,  # not ESTALE, which the kernel retries by itself
+    errors.Aborted: errno.EINTR,
     errors.NoAttribute: errno.ENODATA,
     errors.Unsupported: errno.EOPNOTSUPP,
     errors.RegistryError: errno.EIO,
     errors.Unauthorized: errno.EACCES,
     errors.Forbidden: errno.EACCES,
     errors.RateLimited: errno.EBUSY,
+    errors.TagImmutable: errno.EEXIST,
+    errors.QuotaExceeded: errno.EDQUOT,
+    errors.TooLarge: errno.EFBIG,
     errors.RegistryFailure: errno.EIO,
     errors.Unreachable: errno.EIO,
     errors.TimedOut: errno.ETIMEDOUT,
@@ -38,12 +47,20 @@ ERRNOS: dict[type[errors.OrasfsError], int] = {
     errors.ContentMismatch: errno.EIO,
     errors.StorageFull: errno.ENOSPC,
     errors.StorageFailure: errno.EIO,
+    errors.LocalFailure: errno.EIO,  # where the number it carries is no use
     errors.MountFailed: errno.EIO,  # never reaches a caller: there is no mount yet
 }
 
+_NEVER_PASSED_ON = frozenset({0, errno.EAGAIN, errno.ENOENT})
+
 
 def errno_of(error: errors.OrasfsError) -> int:
-    """Return the errno of the most specific listed class of `error`."""
+    """Return the errno of the most specific listed class of `error`.
+
+    That of a `LocalFailure` is the system's own, as far as the invariants allow.
+    """
+    if isinstance(error, errors.LocalFailure) and error.number not in _NEVER_PASSED_ON:
+        return error.number
     for cls in type(error).__mro__:
         number = ERRNOS.get(cls)
         if number is not None:

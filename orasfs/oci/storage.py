@@ -3,16 +3,18 @@
 A *source* (a remote registry, a local image layout) implements the raw ports: `Resolver`,
 `ManifestFetcher`, `TagLister`, `ReferrerLister`, `RepositoryLister` and `BlobStreamer`. The cache
 (store/) stands in front of a source and offers `BlobOpener` to the filesystem, which knows no
-other way to a blob's bytes. All but `RepositoryLister` are bound to one repository.
+other way to a blob's bytes. A *target* (the same two) implements the pushing ports: `BlobPusher`,
+`ManifestPusher` and `TagRemover`. All but `RepositoryLister` are bound to one repository.
 
 Every method may raise the `RegistryError`, `Unreachable` and `Storage…` branches of
 `orasfs.errors`; "Raises" below lists what is particular. Every call ends within a deadline of its
 implementation.
 """
 
-from collections.abc import Sequence
+import enum
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Final, Literal, Protocol
 
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
@@ -190,3 +192,121 @@ class BlobOpener(Protocol):
             StorageFull: the cache's disk is full.
         """
         ...
+
+
+class Anything(enum.Enum):
+    """The type of `ANY`."""
+
+    ANY = enum.auto()
+
+
+ANY: Final = Anything.ANY
+
+# What a tag must name at the moment it is moved: that digest, nothing (None: no such tag exists),
+# or whatever it is (ANY).
+Expectation = Digest | Literal[Anything.ANY] | None
+
+
+class BlobContent(Protocol):
+    """The bytes of a blob that is to be pushed."""
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """Open them at the beginning, once more for each attempt; called in a worker thread."""
+        ...
+
+
+class BlobPusher(Protocol):
+    """Brings blobs into the repository."""
+
+    async def has_blob(self, descriptor: Descriptor) -> bool:
+        """Tell whether the repository has the blob (HEAD), with the descriptor's size."""
+        ...
+
+    async def mount_blob(self, descriptor: Descriptor, from_repository: str) -> bool:
+        """Take the blob over from another repository of the same registry, moving no bytes.
+
+        Returns:
+            False if that cannot be done, for whatever reason the registry has: push it instead.
+        """
+        ...
+
+    def push_blob(
+        self,
+        descriptor: Descriptor,
+        content: BlobContent,
+        on_progress: Callable[[int], None],
+        is_cancelled: Callable[[], bool],
+    ) -> None:
+        """Send a blob, with bounded memory. Blocking, for a worker thread; retried inside.
+
+        Args:
+            descriptor: size and digest of the content, which the target verifies.
+            content: the bytes.
+            on_progress: gets the number of bytes that have been sent, after each piece; it goes
+                back when an attempt begins anew.
+            is_cancelled: asked at each piece, and while it waits for the next attempt.
+
+        Raises:
+            Aborted: `is_cancelled` said so.
+            ContentMismatch: the content is not what the descriptor says.
+            TooLarge: the target does not take so much at once, in any way that is known.
+            QuotaExceeded: the target has no room.
+        """
+        ...
+
+
+class ManifestPusher(Protocol):
+    """Puts manifests, with or without a tag."""
+
+    async def push_manifest(
+        self, raw: bytes, media_type: str, reference: str, *, expected: Expectation = ANY
+    ) -> None:
+        """Put a manifest, whose blobs and children are there, under a tag or its digest.
+
+        The referrers of its subject know of it when this returns.
+
+        Args:
+            raw: the manifest's bytes.
+            media_type: the same as the one in it.
+            reference: a tag, or the manifest's digest as `algorithm:hex`.
+            expected: what the tag must name beforehand. A layout sees to it exactly; a registry is
+                asked just before, and again after.
+
+        Raises:
+            TagMoved: it names something else.
+            TagImmutable: the registry lets nobody move that tag.
+            TooLarge: the registry takes no manifest of this size.
+        """
+        ...
+
+
+class TagRemover(Protocol):
+    """Removes what a reference names."""
+
+    async def delete_manifest(self, digest: Digest) -> None:
+        """Remove a manifest, and all tags on it.
+
+        Raises:
+            NotFound: there is none.
+            Unsupported: the registry deletes nothing.
+        """
+        ...
+
+    async def delete_tag(self, tag: str) -> None:
+        """Remove one tag, and never another one on the same manifest.
+
+        Raises:
+            NotFound: there is none.
+            Unsupported: the registry deletes nothing; the tag is what it was.
+            Busy: the tag was changed, and can neither be removed nor put back.
+        """
+        ...
+
+
+class Target(Resolver, ManifestFetcher, BlobPusher, ManifestPusher, TagRemover, Protocol):
+    """What a commit writes to: one repository of a registry, or a layout."""

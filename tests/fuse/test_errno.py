@@ -1,5 +1,6 @@
 """The errno table is complete, and keeps its two promises."""
 
+import copy
 import errno
 import inspect
 
@@ -35,6 +36,15 @@ EXPECTED = [
     (errors.HostUnreachable, errno.EHOSTUNREACH),
     (errors.TLSFailure, errno.EPROTO),
     (errors.ConnectionBroken, errno.EIO),
+    (errors.AlreadyExists, errno.EEXIST),
+    (errors.NotEmpty, errno.ENOTEMPTY),
+    (errors.CrossDevice, errno.EXDEV),
+    (errors.Busy, errno.EBUSY),
+    (errors.TagMoved, errno.ECANCELED),
+    (errors.TagImmutable, errno.EEXIST),
+    (errors.QuotaExceeded, errno.EDQUOT),
+    (errors.TooLarge, errno.EFBIG),
+    (errors.Aborted, errno.EINTR),
     (errors.StorageFull, errno.ENOSPC),
     (errors.StorageFailure, errno.EIO),
 ]
@@ -63,3 +73,17 @@ def test_nothing_is_eagain() -> None:
 
 def test_only_not_found_is_enoent() -> None:
     assert [cls for cls, number in ERRNOS.items() if number == errno.ENOENT] == [errors.NotFound]
+
+
+def test_a_local_failure_has_the_number_of_the_system() -> None:
+    assert errno_of(errors.LocalFailure("setxattr", errno.E2BIG)) == errno.E2BIG
+
+
+@pytest.mark.parametrize("number", [0, errno.EAGAIN, errno.ENOENT])
+def test_a_local_failure_breaks_no_promise(number: int) -> None:
+    assert errno_of(errors.LocalFailure("read", number)) == errno.EIO
+
+
+def test_a_local_failure_can_be_copied() -> None:
+    found = copy.copy(errors.LocalFailure("write failed", errno.EFBIG))
+    assert (str(found), found.number) == ("write failed", errno.EFBIG)
