@@ -111,10 +111,12 @@ class PlaceNode(Node):
         """Look for the tag; if the registry is away, the cache may know a repository instead."""
         try:
             return await self._tag(derive(self.key, plain.name), self._state, plain.name)
-        except OrasfsError:
-            if plain.may_be_repository and await self._is_remembered(plain.name):
-                return self._directory(plain.name)
-            raise
+        except OrasfsError as error:
+            failure = error
+        # Behind the handler: a cancellation while waiting in it would lose the failure.
+        if plain.may_be_repository and await self._is_remembered(plain.name):
+            return self._directory(plain.name)
+        raise failure
 
     async def _is_remembered(self, name: str) -> bool:
         try:
