@@ -1,4 +1,4 @@
-"""Where log records go: to stderr or a file, and the last of them to `MOUNT/.orasfs/log`.
+"""Where log records go: to stderr and a file, and the last of them to `MOUNT/.orasfs/log`.
 
 Owns the format of a line. INVARIANT: the ring is bounded, whatever is logged.
 """
@@ -20,7 +20,6 @@ class LogRing(logging.Handler):
     def __init__(self, lines: int = RING_LINES) -> None:
         super().__init__()
         self._lines: deque[str] = deque(maxlen=lines)
-        self.setFormatter(logging.Formatter(FORMAT))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
@@ -34,23 +33,22 @@ class LogRing(logging.Handler):
 def set_up(level: str, log_file: Path | None, *, stderr_level: str) -> LogRing:
     """Send records of `level` and above to the file and to the ring returned.
 
-    Without a file those of `stderr_level` go to stderr.
+    Those of `stderr_level` and above go to stderr too.
 
     Raises:
         OSError: the file cannot be opened.
     """
+    errors = logging.StreamHandler(sys.stderr)
+    errors.setLevel(stderr_level)
     ring = LogRing()
-    output: logging.Handler
+    outputs: list[logging.Handler] = [errors, ring]
     if log_file:
-        output = logging.FileHandler(log_file)
-    else:
-        output = logging.StreamHandler(sys.stderr)
-        output.setLevel(stderr_level)
-    output.setFormatter(logging.Formatter(FORMAT))
+        outputs.append(logging.FileHandler(log_file))
     root = logging.getLogger()
     root.setLevel(level)
-    root.addHandler(output)
-    root.addHandler(ring)
+    for output in outputs:
+        output.setFormatter(logging.Formatter(FORMAT))
+        root.addHandler(output)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     return ring

@@ -30,7 +30,7 @@ def run(config: MountConfig, *, stderr_level: str, on_ready: Callable[[], None])
 
     Args:
         config: what and how; all paths absolute.
-        stderr_level: what of the log goes to stderr, where no file is configured for it.
+        stderr_level: what of the log goes to stderr, whatever goes to the file.
         on_ready: called once the mount answers the kernel.
 
     Raises:

@@ -27,6 +27,7 @@ def record(text: str, level: int = logging.INFO) -> logging.LogRecord:
 
 def test_the_ring_keeps_the_last_lines_and_cuts_long_ones() -> None:
     ring = logs.LogRing(lines=2)
+    ring.setFormatter(logging.Formatter(logs.FORMAT))
     for text in ("one", "two", "t" * 10_000):
         ring.emit(record(text))
     first, second = ring.content().decode().splitlines()
