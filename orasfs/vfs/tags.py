@@ -91,10 +91,17 @@ class Tags:
             return None
         except OrasfsError as error:
             return self._stand_in(tag, error)
-        self._records[tag] = _Record(descriptor, asked_at + self._ttl_seconds)
-        # Not 0, or a slow registry would have every lookup ask again for ever.
-        remaining = max(self._remaining(self._records[tag].until), 1e-3)
-        return Resolution(descriptor, remaining)
+        record = self._keep(tag, _Record(descriptor, asked_at + self._ttl_seconds))
+        # Not 0, which would mean that nobody has asked.
+        return Resolution(record.descriptor, max(self._remaining(record.until), 1e-3))
+
+    def _keep(self, tag: str, record: _Record) -> _Record:
+        """Keep an answer, unless one that was asked for later has come first."""
+        last = self._records.get(tag)
+        if last is not None and not last.is_doubtful and last.until > record.until:
+            return last
+        self._records[tag] = record
+        return record
 
     def _stand_in(self, tag: str, error: OrasfsError) -> Resolution | None:
         """Let the last answer stand where asking failed with anything but "no such tag"."""

@@ -334,3 +334,18 @@ async def test_a_listing_that_the_kernel_does_not_take_leaves_no_inodes(
         mount.filesystem.forget(entries[0].entry.attr.ino, 1)
         assert len(mount.filesystem._inodes) == before
         assert mount.filesystem.statfs() == STATUS
+
+
+async def test_a_member_is_read_after_its_layer_was_put_away(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    repository.push(repository.packed(DOCS, "docs"), tag="v1")
+    async with mounted(registries) as mount:
+        attr = await mount.stat("a/v1/docs/readme.md")
+        directory = await mount.stat("a/v1/docs")
+        repository.layers.clear()
+        opened = await mount.filesystem.open(attr.ino, os.O_RDONLY)
+        assert await mount.filesystem.read(opened.fh, 0, 100) == b"read me"
+        repository.layers.clear()
+        entry = await mount.filesystem.lookup(directory.ino, "readme.md")
+        assert entry.attr == attr

@@ -199,3 +199,39 @@ async def test_annotations_beyond_what_the_kernel_takes_are_not_listed(
         names = await mount.xattrs("team/hello/v1/x")
         assert 400 < len(names) < 1000
         assert sum(len(name.encode()) + 1 for name in names) <= 64 * 1024
+
+
+async def test_listxattr_of_a_resolved_tag_fetches_its_manifest(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    repository.push(tag="v1", annotations={"key": "value"})
+    async with mounted(registries) as mount:
+        assert await mount.xattrs("team/hello/v1") == [
+            "user.oras.mediatype",
+            "user.oras.annotation.key",
+        ]
+
+
+async def test_a_manifest_without_a_config_has_no_config_file(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    child = repository.push(repository.layer(b"x", "x"))
+    repository.push_index(child, tag="v1")
+    async with mounted(registries) as mount:
+        assert "config" not in await mount.ls("team/hello/v1/.oras")
+        assert await mount.ls("team/hello/v1/.oras/blobs") == []
+
+
+async def test_a_large_manifest_does_not_stay_the_answer_of_others(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    """Many artifacts at once: what falls out of memory is fetched again."""
+    for number in range(60):
+        filler = {f"k{number}": "v" * 1_000_000}
+        repository.push(
+            repository.layer(b"%d" % number, "f"), tag=f"t{number}", annotations=filler
+        )
+    async with mounted(registries) as mount:
+        for _ in range(2):
+            for number in range(60):
+                assert await mount.text(f"team/hello/t{number}/f") == str(number)

@@ -1,0 +1,53 @@
+import pytest
+import trio
+from trio.testing import MockClock
+
+from orasfs.errors import NotFound, TimedOut
+from orasfs.vfs.waiting import Patience
+
+
+async def test_work_that_takes_longer_goes_on_for_the_next_try(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    patience = Patience(nursery, 10.0)
+    runs = []
+
+    async def work() -> str:
+        runs.append(1)
+        await trio.sleep(15)
+        return "done"
+
+    with pytest.raises(TimedOut, match="10 s"):
+        await patience.shared("key", work)
+    assert await patience.shared("key", work) == "done"
+    assert len(runs) == 1
+
+
+async def test_a_failure_is_raised_to_everyone_who_waits(nursery: trio.Nursery) -> None:
+    patience = Patience(nursery, 10.0)
+
+    async def work() -> str:
+        await trio.lowlevel.checkpoint()
+        raise NotFound("nothing")
+
+    for _ in range(2):
+        with pytest.raises(NotFound, match="nothing"):
+            await patience.shared("key", work)
+
+
+async def test_what_nobody_waits_for_any_more_is_abandoned(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    patience = Patience(nursery, 10.0)
+    abandoned: list[str] = []
+
+    async def work(seconds: float) -> str:
+        await trio.sleep(seconds)
+        return f"after {seconds}"
+
+    assert await patience.owned(lambda: work(5.0), abandoned.append) == "after 5.0"
+    with pytest.raises(TimedOut):
+        await patience.owned(lambda: work(20.0), abandoned.append)
+    assert abandoned == []
+    await trio.sleep(15)
+    assert abandoned == ["after 20.0"]
