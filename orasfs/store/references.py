@@ -99,6 +99,15 @@ class References:
             self._lists[key] = names
         return self._lists[key]
 
+    def resolved_tags(self, registry: str, repository: str) -> tuple[str, ...]:
+        """Return the tags that have been resolved one by one, in order of name."""
+        here = {name for host, path, name in self._tags if (host, path) == (registry, repository)}
+        statement = "SELECT tag FROM tags WHERE registry = ? AND repository = ?"
+        rows = self._guarded(
+            lambda connection: connection.execute(statement, (registry, repository)).fetchall()
+        )
+        return tuple(sorted(here.union(str(row[0]) for row in rows or ())))
+
     def remember_tags(self, registry: str, repository: str, names: Sequence[str]) -> None:
         """Keep a complete list of tags."""
         kept = tuple(names)

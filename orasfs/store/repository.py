@@ -119,11 +119,11 @@ class CachedRepository:
     async def list_tags(self, token: str | None = None, *, limit: int | None = None) -> Page:
         """Return a page of tags; see `oci.storage.TagLister`.
 
-        If the first page cannot be had, the last complete list stands, if there is one.
+        If the first page cannot be had, the last complete list stands; without one, the tags
+        that have been resolved.
         """
         work = partial(self._ask_tags, token, limit)
-        names = self._shared.references.tags(self._registry, self._name)
-        last = None if token is not None or names is None else Page(names[:limit])
+        last = self._last_tags(limit) if token is None else None
         return await self._with_last(("tags", token, limit), work, last, is_passing=_is_outage)
 
     async def list_referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
@@ -181,6 +181,13 @@ class CachedRepository:
             logger.warning("manifest not kept: digest=%s reason=%s", descriptor.digest, error)
         return raw
 
+    def _last_tags(self, limit: int | None) -> Page | None:
+        references = self._shared.references
+        names = references.tags(self._registry, self._name)
+        if names is None:
+            names = references.resolved_tags(self._registry, self._name) or None
+        return None if names is None else Page(names[:limit])
+
     async def _ask_tags(self, token: str | None, limit: int | None) -> Page:
         references = self._shared.references
         try:
@@ -189,6 +196,8 @@ class CachedRepository:
             references.forget_tags(self._registry, self._name)
             raise
         self._outage.end()
+        if limit is not None:  # a probe: some registries do not say that there is more
+            return page
         if token is None:
             names: tuple[str, ...] | None = tuple(page.names)
         else:

@@ -218,6 +218,33 @@ async def test_complete_tag_list_stands_when_the_registry_is_away(
             await cache.repository(source, "host", "b").list_tags()
 
 
+async def test_probe_for_one_tag_is_not_taken_for_the_complete_list(tmp_path: Path) -> None:
+    source = MemorySource()
+    source.add_manifest(MANIFEST, "v1")
+    async with cache_at(tmp_path) as cache:
+        repository = cache.repository(source, "host", "a")
+        await repository.list_tags(limit=1)
+        source.failure = TimedOut("away")
+        with pytest.raises(TimedOut):
+            await repository.list_tags()
+
+
+async def test_tags_resolved_by_name_are_listed_when_the_registry_is_away(
+    tmp_path: Path, expect_log: ExpectLog
+) -> None:
+    expect_log(logging.WARNING, "its last answers stand")
+    source = MemorySource()
+    for tag in ("v3", "v1", "v2"):
+        source.add_manifest(MANIFEST, tag)
+    async with cache_at(tmp_path) as cache:
+        for tag in ("v3", "v1"):
+            await cache.repository(source, "host", "a").resolve(tag)
+    source.failure = TimedOut("away")
+    async with cache_at(tmp_path) as cache:
+        page = await cache.repository(source, "host", "a").list_tags()
+        assert page.names == ("v1", "v3")
+
+
 @pytest.mark.parametrize("failure", [NotFound("gone"), Unauthorized("who?")])
 async def test_tag_list_does_not_outlive_a_refusal(tmp_path: Path, failure: OrasfsError) -> None:
     source = MemorySource()
