@@ -142,7 +142,9 @@ def test_the_packed_tree_is_the_tree_on_disk(tmp_path: Path) -> None:
     assert packed.blob.digest == digest_of(packed.blob.path)
     with tarfile.open(packed.blob.path, "r:gz") as tar:
         members = {member.name: member for member in tar}
-        tar.extractall(tmp_path / "out", filter="tar")
+    (tmp_path / "out").mkdir()
+    unpack = ["tar", "-xzf", packed.blob.path, "-C", tmp_path / "out"]
+    subprocess.run(unpack, check=True, timeout=60)
     on_disk = {"usr"} | {
         f"usr/{p.relative_to(packed.directory)}" for p in packed.directory.rglob("*")
     }
@@ -201,3 +203,34 @@ def test_an_unknown_case_is_refused_with_the_names_of_all() -> None:
     )
     assert done.returncode == 2
     assert "cold-read, warm-read, find-packed" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.fuse
+@pytest.mark.registry
+def test_a_small_run_gives_all_cases_in_json_and_leaves_nothing(tmp_path: Path) -> None:
+    out, data = tmp_path / "report.json", tmp_path / "data"
+    data.mkdir()
+    sizes = ["--size", "8", "--files", "300", "--runs", "1"]
+    done = subprocess.run(
+        [sys.executable, BENCH, *sizes, "--directory", data, "--json", out],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(out.read_text())
+    assert document["version"] == 1
+    assert document["failures"] == []
+    assert document["options"] == {"runs": 1, "size": 8, "files": 300}
+    cases = {case["name"]: case for case in document["cases"]}
+    assert list(cases) == ["cold-read", "warm-read", "find-packed"]
+    for case in cases.values():
+        assert all(len(one["seconds"]) == 1 for one in case["contenders"])
+        assert case["ratios"]
+        (peak,) = case["gauges"]
+        assert 10 < peak["value"] < 1000
+    assert [ratio["target"] for ratio in cases["warm-read"]["ratios"]] == [0.9, 0.9, None]
+    assert "## find-packed" in done.stdout
+    assert not list(data.iterdir())

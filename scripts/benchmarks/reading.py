@@ -23,6 +23,8 @@ MOUNT = "mount"
 MOUNT_SECOND = "mount, second read"
 MOUNT_CACHED = "new mount, blob in the cache"
 LOCAL = "local file, page cache"
+MOUNT_COPY = "mount, second read by cp"
+LOCAL_COPY = "local file by cp"
 ORAS = "oras pull"
 CURL = "curl to disk"
 CURL_VERIFIED = "curl to disk and sha256sum"
@@ -174,12 +176,15 @@ class WarmRead:
             Contender(MOUNT_CACHED, self._reset_cached, self._read_once, self._verify),
             Contender(MOUNT_SECOND, self._reset_second, self._read_often, self._verify),
             Contender(LOCAL, self._reset_local, self._read_local, nothing),
+            Contender(MOUNT_COPY, self._reset_second, self._copy_second, self._verify_copy),
+            Contender(LOCAL_COPY, self._reset_local, self._copy_local, self._verify_copy),
         )
 
     def comparisons(self) -> Sequence[Comparison]:
-        """As fast as a local file is, within noise."""
+        """As fast as a local file is, within noise: the reading alone, and for a use of it."""
         return (
             Comparison(MOUNT_SECOND, LOCAL, Better.HIGHER_SPEED, WARM_TARGET),
+            Comparison(MOUNT_COPY, LOCAL_COPY, Better.HIGHER_SPEED, WARM_TARGET),
             Comparison(MOUNT_CACHED, LOCAL, Better.HIGHER_SPEED),
         )
 
@@ -188,8 +193,9 @@ class WarmRead:
         return (self._session.peak(),)
 
     def finish(self) -> None:
-        """Unmount and drop the cache."""
+        """Unmount and drop the copies."""
         self._session.clear()
+        self._lab.fresh_directory("copy")
 
     def _file(self) -> Path:
         return self._session.path(self._place) / MODEL_TITLE
@@ -213,6 +219,19 @@ class WarmRead:
 
     def _read_local(self) -> float:
         return read(self._lab.model.path, self._lab.model.size, _WARM_PASSES)
+
+    def _copy_second(self) -> float:
+        return self._copy(self._file())
+
+    def _copy_local(self) -> float:
+        return self._copy(self._lab.model.path)
+
+    def _copy(self, source: Path) -> float:
+        return timed(["cp", source, self._lab.fresh_directory("copy") / MODEL_TITLE])
+
+    def _verify_copy(self) -> None:
+        verify(self._lab.directory / "copy" / MODEL_TITLE, self._lab.model)
+        self._lab.fresh_directory("copy")  # before it is written to disk under the next contender
 
     def _verify(self) -> None:
         verify(self._file(), self._lab.model)
