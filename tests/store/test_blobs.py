@@ -32,8 +32,9 @@ from orasfs.store.options import CacheOptions, TransferState, Verify
 from orasfs.store.readers import FileReader
 from tests.fakes.source import MemorySource, MemoryStream
 
-SMALL = os.urandom(200_000)
-LARGE = os.urandom(3_000_000)
+# Not ending in "x", which tests put there to make them wrong.
+SMALL = os.urandom(199_999) + b"."
+LARGE = os.urandom(2_999_999) + b"."
 OPTIONS = CacheOptions(lazy_bytes=1_000_000, grace_seconds=0.05, failure_seconds=0.05)
 
 ExpectLog = Callable[[int, str], None]
