@@ -143,7 +143,7 @@ def test_the_packed_tree_is_the_tree_on_disk(tmp_path: Path) -> None:
     with tarfile.open(packed.blob.path, "r:gz") as tar:
         members = {member.name: member for member in tar}
     (tmp_path / "out").mkdir()
-    unpack = ["tar", "-xzf", packed.blob.path, "-C", tmp_path / "out"]
+    unpack = ["tar", "-xzf", str(packed.blob.path), "-C", str(tmp_path / "out")]
     subprocess.run(unpack, check=True, timeout=60)
     on_disk = {"usr"} | {
         f"usr/{p.relative_to(packed.directory)}" for p in packed.directory.rglob("*")
