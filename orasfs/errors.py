@@ -22,7 +22,9 @@ errno a class becomes, and the boundary that made a foreign call translates fore
     ├── NoAttribute             no such extended attribute
     ├── Unsupported             this registry or filesystem cannot do it
     ├── RegistryError           the registry answered, and the answer is a failure
-    │   ├── Unauthorized        credentials missing or rejected
+    │   ├── Unauthorized        the registry wants credentials, and there are none
+    │   │   ├── CredentialsRejected  those there are, it does not take
+    │   │   └── CredentialsUnusable  there are some, and they cannot be read
     │   ├── Forbidden           known, and not allowed
     │   ├── RateLimited         still refused after the retries its Retry-After allowed
     │   ├── TagImmutable        the registry lets nobody move that tag
@@ -140,7 +142,15 @@ class RegistryError(OrasfsError):
 
 
 class Unauthorized(RegistryError):
-    """The registry wants credentials, or rejected those it got."""
+    """The registry wants credentials."""
+
+
+class CredentialsRejected(Unauthorized):
+    """The registry, or its token service, does not take the user's credentials."""
+
+
+class CredentialsUnusable(Unauthorized):
+    """There may be credentials, but their file or helper fails; the message says how."""
 
 
 class Forbidden(RegistryError):

@@ -32,6 +32,8 @@ ERRNOS: dict[type[errors.OrasfsError], int] = {
     errors.Unsupported: errno.EOPNOTSUPP,
     errors.RegistryError: errno.EIO,
     errors.Unauthorized: errno.EACCES,
+    errors.CredentialsRejected: errno.EACCES,
+    errors.CredentialsUnusable: errno.EACCES,
     errors.Forbidden: errno.EACCES,
     errors.RateLimited: errno.EBUSY,
     errors.TagImmutable: errno.EEXIST,

@@ -28,6 +28,8 @@ EXPECTED = [
     (errors.NoAttribute, errno.ENODATA),
     (errors.Unsupported, errno.ENOTSUP),
     (errors.Unauthorized, errno.EACCES),
+    (errors.CredentialsRejected, errno.EACCES),
+    (errors.CredentialsUnusable, errno.EACCES),
     (errors.Forbidden, errno.EACCES),
     (errors.RateLimited, errno.EBUSY),
     (errors.RegistryFailure, errno.EIO),
