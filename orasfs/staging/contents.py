@@ -1,0 +1,175 @@
+"""The bytes of blobs that a commit has: staged files, spooled tars, and small ones in memory.
+
+Owns how layers become blobs on local disk: a file is hashed, a directory is packed into the spool.
+Blocking, for worker threads of trio; a cancelled commit ends them at the next piece.
+"""
+
+import errno
+import hashlib
+import io
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import trio
+
+from orasfs.errors import LocalFailure, StorageFailure, StorageFull
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
+from orasfs.oci.storage import BlobContent
+from orasfs.staging.layerblob import write_layer
+from orasfs.staging.layers import DirectoryLayer, FileLayer
+from orasfs.staging.tree import ContentKey
+
+HASH_BYTES = 1024 * 1024
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+OpenContent = Callable[[ContentKey], BinaryIO]
+
+
+@dataclass(frozen=True, slots=True)
+class BytesContent:
+    """A small blob in memory."""
+
+    content: bytes = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return len(self.content)
+
+    def open(self) -> BinaryIO:
+        """Open them at the beginning."""
+        return io.BytesIO(self.content)
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """A local file.
+
+    Attributes:
+        open_file: opens it at its beginning.
+        size: in bytes.
+        spooled: its path, if it is a commit's own and nobody else's: it may be moved away.
+    """
+
+    open_file: Callable[[], BinaryIO] = field(repr=False)
+    size: int
+    spooled: Path | None = None
+
+    def open(self) -> BinaryIO:
+        """Open it at the beginning."""
+        return self.open_file()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBlob:
+    """A blob that is at hand."""
+
+    descriptor: Descriptor
+    content: BlobContent
+
+
+def small_blob(descriptor: Descriptor, content: bytes) -> LocalBlob:
+    """Return a blob in memory."""
+    return LocalBlob(descriptor, BytesContent(content))
+
+
+def hash_file(layer: FileLayer, open_content: OpenContent) -> LocalBlob:
+    """Return the blob that a staged file is.
+
+    Raises:
+        StorageFailure: it is not of the size that was staged.
+        LocalFailure: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    size = 0
+    with translated(f"read {layer.title!r}"), open_content(layer.content) as content:
+        while chunk := content.read(HASH_BYTES):
+            trio.from_thread.check_cancelled()
+            digest.update(chunk)
+            size += len(chunk)
+    if size != layer.size:
+        raise StorageFailure(f"{layer.title!r} was changed while it was committed")
+    descriptor = layer.descriptor(Digest("sha256", digest.hexdigest()))
+    return LocalBlob(descriptor, FileContent(partial(open_content, layer.content), size))
+
+
+def pack_directory(
+    layer: DirectoryLayer, open_content: OpenContent, spool: Path, executor: Executor | None = None
+) -> LocalBlob:
+    """Pack a staged directory into a new file in `spool`, a directory that exists.
+
+    Raises:
+        StorageFull: the disk of the spool is full.
+        StorageFailure: a file was changed meanwhile.
+        LocalFailure: one cannot be read.
+    """
+    path = spool / f"{secrets.token_hex(8)}.layer"
+    with translated(f"pack {layer.title!r}"), path.open("xb") as output:
+        blob = write_layer(
+            layer.pieces(), layer.compression, _Checked(output), open_content, executor
+        )
+    content = FileContent(partial(_open_file, path), blob.size, spooled=path)
+    return LocalBlob(layer.descriptor(blob), content)
+
+
+class _Checked:
+    """Writes through, and lets a cancelled commit end the packing."""
+
+    def __init__(self, output: BinaryIO) -> None:
+        self._output = output
+
+    def write(self, data: bytes, /) -> None:
+        trio.from_thread.check_cancelled()
+        self._output.write(data)
+
+
+def _open_file(path: Path) -> BinaryIO:
+    # A caller closes it.
+    return path.open("rb", buffering=0)
+
+
+def make_spool(path: Path) -> None:
+    """Make the spool's directory, empty of what an earlier commit left.
+
+    Raises:
+        LocalFailure: the disk refuses.
+    """
+    with translated(f"prepare {path}"):
+        path.mkdir(parents=True, exist_ok=True)
+        empty_spool(path)
+
+
+def empty_spool(path: Path) -> None:
+    """Remove all that is spooled; the `OSError` is the caller's."""
+    for left in path.glob("*.layer"):
+        left.unlink(missing_ok=True)
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn an `OSError` of the block into our own; `what` says what was being done.
+
+    Raises:
+        StorageFull: no space is left.
+        LocalFailure: any other.
+    """
+    try:
+        yield
+    except OSError as error:
+        words = f"{what}: {error.strerror or error}"
+        if error.errno in _FULL:
+            raise StorageFull(words) from error
+        raise LocalFailure(words, error.errno or 0) from error
+
+
+def threads() -> int:
+    """Return how many threads compress side by side."""
+    return min(os.cpu_count() or 1, 4)

@@ -1,0 +1,149 @@
+"""Brings blobs to a target: asks for each, mounts or sends what is missing, several at a time.
+
+Owns the order of asking, the bound on what runs side by side, and how a failure of one ends the
+others. Knows the pushing ports and nothing of manifests.
+INVARIANT: a digest is asked for and sent once, however many layers have it.
+"""
+
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+import trio
+
+from orasfs.errors import NotFound, OrasfsError
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
+from orasfs.oci.storage import BlobContent, BlobPusher
+from orasfs.staging.progress import BlobProgress, BlobState
+
+T = TypeVar("T")
+
+UPLOADS = 5  # at once, as many as the reference client's push
+
+MountsFrom = Callable[[Digest], Sequence[str]]
+FindContent = Callable[[], Awaitable[BlobContent | None]]
+
+
+class Uploader:
+    """The blobs of one commit on their way to one target.
+
+    Args:
+        target: takes them.
+        mounts_from: names repositories of the target's registry that may have a blob.
+    """
+
+    def __init__(self, target: BlobPusher, mounts_from: MountsFrom) -> None:
+        self._target = target
+        self._mounts_from = mounts_from
+        self._limiter = trio.CapacityLimiter(UPLOADS)
+        self._begun: dict[Digest, BlobProgress] = {}
+
+    async def ensure(
+        self,
+        descriptor: Descriptor,
+        content: BlobContent | FindContent,
+        progress: BlobProgress,
+    ) -> None:
+        """Return once the target has the blob, or another call is about to bring it.
+
+        Args:
+            descriptor: of the blob.
+            content: its bytes, or what gets them if they are needed, or None if it cannot.
+            progress: is kept up to date.
+
+        Raises:
+            NotFound: neither the target has it, nor are there bytes.
+        """
+        progress.digest, progress.size = descriptor.digest, descriptor.size
+        if descriptor.digest in self._begun:
+            progress.state = BlobState.PRESENT
+            return
+        self._begun[descriptor.digest] = progress
+        progress.state = BlobState.ASKING
+        async with self._limiter:
+            progress.state = await self._bring(descriptor, content, progress)
+
+    async def _bring(
+        self,
+        descriptor: Descriptor,
+        content: BlobContent | FindContent,
+        progress: BlobProgress,
+    ) -> BlobState:
+        if await self._target.has_blob(descriptor):
+            return BlobState.PRESENT
+        for repository in self._mounts_from(descriptor.digest):
+            if await self._target.mount_blob(descriptor, repository):
+                return BlobState.MOUNTED
+        found = await content() if callable(content) else content
+        if found is None:
+            raise NotFound(
+                f"{descriptor.digest}: neither the target nor this machine has the blob"
+            )
+        progress.state = BlobState.SENDING
+        await self._send(descriptor, found, progress)
+        return BlobState.SENT
+
+    async def _send(
+        self, descriptor: Descriptor, content: BlobContent, progress: BlobProgress
+    ) -> None:
+        def on_progress(sent: int) -> None:
+            progress.sent = sent
+
+        def push(is_cancelled: Callable[[], bool]) -> OrasfsError | None:
+            try:
+                self._target.push_blob(descriptor, content, on_progress, is_cancelled)
+            except OrasfsError as error:
+                return error
+            return None
+
+        error = await _run_interruptibly(push)
+        if error is not None:
+            raise error
+        progress.sent = descriptor.size
+
+
+async def _run_interruptibly(work: Callable[[Callable[[], bool]], T]) -> T:
+    """Run blocking `work` in a thread, and tell it when the caller is cancelled.
+
+    It raises nothing; it is waited for until it has ended, then `trio.Cancelled` goes on.
+    """
+    flag = threading.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_set_at_end, flag)
+        result = await trio.to_thread.run_sync(work, flag.is_set)
+        nursery.cancel_scope.cancel()
+    return result
+
+
+async def _set_at_end(flag: threading.Event) -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        flag.set()
+
+
+async def each(
+    items: Iterable[T], work: Callable[[T], Awaitable[None]], *, workers: int = 2 * UPLOADS
+) -> None:
+    """Do `work` for all items, several at a time; the first failure ends the others.
+
+    Raises:
+        OrasfsError: the first that `work` raised.
+    """
+    left = iter(items)
+    failures: list[OrasfsError] = []
+    async with trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            try:
+                for item in left:
+                    await work(item)
+            except OrasfsError as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+        for _ in range(workers):
+            nursery.start_soon(run)
+    if failures:
+        raise failures[0]
