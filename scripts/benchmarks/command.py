@@ -12,7 +12,7 @@ from types import FrameType
 from scripts.benchmarks import machine, pagecache
 from scripts.benchmarks.case import Case
 from scripts.benchmarks.finding import FindPacked
-from scripts.benchmarks.lab import Lab
+from scripts.benchmarks.lab import Lab, daemon_log
 from scripts.benchmarks.mount import mount_points
 from scripts.benchmarks.processes import ProgramFailed
 from scripts.benchmarks.reading import ColdRead, WarmRead
@@ -27,6 +27,7 @@ CASES: Mapping[str, Callable[[Lab], Case]] = {
 _PROGRAMS = ("docker-registry", "curl", "find", "tar", "fusermount3")
 _COPIES_OF_MODEL = 4  # the file, the registry's, the cache's, and the rival's
 _DIRECTORY = Path("/var/tmp")  # noqa: S108 - on disk; a private directory is made in it
+_LOG_SHOWN = 4000  # characters
 _BYTES_PER_TREE_FILE = 40_000
 
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         report = _measure(directory, options)
     except ProgramFailed as error:
-        print(f"bench: {error}", file=sys.stderr)
+        print(f"bench: {error}\n{daemon_log(directory)[-_LOG_SHOWN:]}", file=sys.stderr)
         return 2
     finally:
         _remove(directory, keep=options.keep)

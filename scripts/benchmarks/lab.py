@@ -12,13 +12,20 @@ from types import TracebackType
 from typing import Self
 
 from scripts.benchmarks.data import Blob, Packed, write_model, write_tree
-from scripts.benchmarks.mount import Mount
+from scripts.benchmarks.mount import LOG_NAME, Mount
 from scripts.benchmarks.processes import ProgramFailed
 from scripts.benchmarks.publish import Published, publish_file, publish_packed
 from tests.support.docker_registry import DockerRegistry
 
 MODEL_TITLE = "model.safetensors"
 TREE_TITLE = "usr"
+_MOUNT = "mount"
+
+
+def daemon_log(directory: Path) -> str:
+    """Return what the daemons of a lab in `directory` have said, "" if there were none."""
+    path = directory / _MOUNT / LOG_NAME
+    return path.read_text(errors="replace") if path.exists() else ""
 
 
 class Lab:
@@ -83,7 +90,7 @@ class Lab:
 
     def mount(self, place: Published, cache: Path) -> Mount:
         """Mount the registry of what is published, with that cache; at most one at a time."""
-        mount = Mount(place.host, self.directory / "mount", cache)
+        mount = Mount(place.host, self.directory / _MOUNT, cache)
         self._cleanup.callback(mount.stop)
         return mount
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from scripts.benchmarks.processes import Daemon, ProgramFailed, run, wait_until
 
+LOG_NAME = "daemon.log"
 _ANSWER_SECONDS = 30.0
 
 
@@ -24,7 +25,7 @@ class Mount:
         argv: list[str | Path] = [sys.executable, "-m", "orasfs", "mount", "-f", source, self.path]
         env = {"HOME": str(home), "ORAS_CACHE": str(cache), "DOCKER_CONFIG": str(home)}
         env |= {"XDG_CONFIG_HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
-        self._daemon = Daemon(argv, directory / "daemon.log", env)
+        self._daemon = Daemon(argv, directory / LOG_NAME, env)
         self.peak_mebibytes = 0.0
         try:
             wait_until(self._is_mounted_or_gone, f"mount of {source}", _ANSWER_SECONDS)
