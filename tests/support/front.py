@@ -126,6 +126,6 @@ class Front(LoopbackServer):
         if exchange.command == "HEAD":
             return
         while piece := response.read1(_PIECE_BYTES):
-            exchange.wfile.write(piece)
-            with self._lock:
+            with self._lock:  # before: who has read the piece may look at the count
                 self.bytes_sent += len(piece)
+            exchange.wfile.write(piece)
