@@ -2,7 +2,7 @@
 
 Owns the one policy that both HTTP paths follow. Knows neither of them, no clock and no sleep: the
 caller says how often and how long it has tried. Only requests that can be repeated without harm
-(GET, HEAD) are ever put to it.
+are ever put to it: all of the distribution API can, since content is named by its digest.
 
 INVARIANT: elapsed time plus every delay granted stays within the policy's deadline.
 """

@@ -25,6 +25,8 @@ class RegistrySettings:
         user_agent: the User-Agent header.
         connect_seconds: for establishing a connection, TLS included.
         read_seconds: without a single byte from the other side.
+        commit_seconds: for the answer to a blob that was sent whole, which a registry may copy
+            once more before it answers.
         total_seconds: for one call on the control path with all its retries and redirects.
         concurrency: control requests at a time.
         retry: see `RetryPolicy`.
@@ -35,6 +37,7 @@ class RegistrySettings:
     user_agent: str = field(default_factory=default_user_agent)
     connect_seconds: float = 10.0
     read_seconds: float = 30.0
+    commit_seconds: float = 300.0
     total_seconds: float = 90.0
     concurrency: int = 8
     retry: RetryPolicy = field(default_factory=RetryPolicy)

@@ -1,0 +1,407 @@
+"""Sending one blob, over as many requests as it takes.
+
+Owns the order of requests of an upload: one PUT of the whole by default, chunks where a registry
+refuses that or a connection broke half-way, what to ask before going on, and when to give up.
+Knows neither HTTP library nor addresses: it is given a function that sends one request. Blocking;
+one thread runs it.
+
+INVARIANT: memory is bounded by one piece, whatever the blob's size.
+INVARIANT: every way back to an earlier step counts as a failure, and the retry policy bounds
+failures without progress.
+
+Source: distribution-spec v1.1.1, Pushing blobs: monolithic (POST then PUT) and in chunks.
+"""
+
+import enum
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+from orasfs.errors import (
+    Aborted,
+    ConnectionBroken,
+    ConnectionRefused,
+    ContentMismatch,
+    OrasfsError,
+    QuotaExceeded,
+    RegistryError,
+    StorageFailure,
+    TooLarge,
+    Unreachable,
+)
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.storage import BlobContent
+from orasfs.registry import protocol, uploads
+from orasfs.registry.protocol import Answer
+from orasfs.registry.retry import RetryPolicy, is_passing_status
+
+logger = logging.getLogger(__name__)
+
+_READ_BYTES = 1024 * 1024
+_CHUNK_BYTES = 4 * 1024 * 1024  # the largest that every registry with chunks takes (GHCR)
+_SMALLEST_CHUNK_BYTES = 64 * 1024
+_POLL_SECONDS = 0.2
+_DONE_STATUSES = frozenset({200, 201, 204})
+_TAKEN_STATUSES = frozenset({201, 202, 204})  # 202; ECR answers chunks with 201
+_OCTETS = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """One request of an upload.
+
+    Attributes:
+        method: POST, PUT, PATCH, GET, HEAD or DELETE.
+        target: a path, or an absolute URL of the registry's own origin.
+        subject: what it is about, in words that begin every message.
+        headers: beside those of all requests.
+        pieces: the body, whose length is `length` bytes.
+        is_final: whether the answer may take as long as the registry needs to keep the blob.
+    """
+
+    method: str
+    target: str
+    subject: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    pieces: Iterable[bytes] = ()
+    length: int = 0
+    is_final: bool = False
+
+
+# Sends one request, following nothing; any status; raises Unreachable.
+Sender = Callable[[UploadRequest], Answer]
+
+
+class Habits:
+    """What was found out about uploads to one registry, for the next ones."""
+
+    def __init__(self) -> None:
+        self.takes_whole_blobs = True
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be sent, and who wants to know; see `BlobPusher.push_blob`."""
+
+    repository: str
+    subject: str
+    descriptor: Descriptor
+    content: BlobContent
+    on_progress: Callable[[int], None]
+    is_cancelled: Callable[[], bool]
+
+
+class _Step(enum.Enum):
+    BEGIN = "begin a session"
+    WHOLE = "send all"
+    CHUNK = "send the next chunk"
+    FINISH = "end the session"
+    ASK = "ask what the registry has of the session"
+    CHECK = "ask whether it has the blob"
+    DONE = "nothing"
+
+
+class BlobUpload:
+    """One upload; `run` returns when the registry has the blob.
+
+    Args:
+        send: sends a request.
+        job: what to send.
+        policy: how often to try without progress.
+        habits: of the registry; learned from.
+        sleep: waits so many seconds.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        send: Sender,
+        job: Job,
+        policy: RetryPolicy,
+        habits: Habits,
+        *,
+        sleep: Callable[[float], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self._send = send
+        self._job = job
+        self._policy = policy
+        self._habits = habits
+        self._sleep = sleep
+        self._clock = clock
+        self._size = job.descriptor.size
+        self._step = _Step.BEGIN
+        self._session = ""
+        self._offset = 0  # what the registry has of the session
+        self._most = 0  # the largest offset there ever was
+        self._chunk_bytes = _CHUNK_BYTES
+        self._minimum = 0
+        self._failures = 0  # without progress
+        self._progress_time = clock()
+        self._requests: dict[_Step, Callable[[], Answer]] = {
+            _Step.BEGIN: self._begin,
+            _Step.WHOLE: self._send_whole,
+            _Step.CHUNK: self._send_chunk,
+            _Step.FINISH: self._finish,
+            _Step.ASK: self._ask,
+            _Step.CHECK: self._check,
+        }
+        self._judges: dict[_Step, Callable[[Answer], _Step]] = {
+            _Step.BEGIN: self._begun,
+            _Step.WHOLE: self._sent_whole,
+            _Step.CHUNK: self._sent_chunk,
+            _Step.FINISH: self._finished,
+            _Step.ASK: self._asked,
+            _Step.CHECK: self._checked,
+        }
+
+    def __repr__(self) -> str:
+        return f"BlobUpload({self._job.subject}, offset={self._offset}, {self._step.name})"
+
+    def run(self) -> None:
+        """Send the blob. See `BlobPusher.push_blob` for what it raises."""
+        if self._job.content.size != self._size:
+            raise ContentMismatch(
+                f"{self._job.subject}: the content has {self._job.content.size} bytes, "
+                f"not {self._size}"
+            )
+        try:
+            while self._step is not _Step.DONE:
+                self._check_cancelled()
+                self._step = self._take_step()
+        except (Aborted, RegistryError, ContentMismatch):
+            self._cancel_session()
+            raise
+        self._job.on_progress(self._size)
+
+    def _take_step(self) -> _Step:
+        try:
+            answer = self._requests[self._step]()
+        except Unreachable as error:
+            self._pause(error, self._judge(error))
+            return self._way_back()
+        return self._judges[self._step](answer)
+
+    # The requests
+
+    def _begin(self) -> Answer:
+        target = uploads.uploads_path(self._job.repository)
+        self._session = ""
+        return self._exchange("POST", target)
+
+    def _send_whole(self) -> Answer:
+        target = uploads.completion_url(self._session, self._job.descriptor.digest)
+        return self._exchange("PUT", target, (0, self._size), is_final=True)
+
+    def _send_chunk(self) -> Answer:
+        stop = min(self._size, self._offset + self._chunk_bytes)
+        headers = {"Content-Range": f"{self._offset}-{stop - 1}"}
+        return self._exchange("PATCH", self._session, (self._offset, stop), headers)
+
+    def _finish(self) -> Answer:
+        target = uploads.completion_url(self._session, self._job.descriptor.digest)
+        return self._exchange("PUT", target, (self._size, self._size), is_final=True)
+
+    def _ask(self) -> Answer:
+        return self._exchange("GET", self._session)
+
+    def _check(self) -> Answer:
+        path = protocol.blob_path(self._job.repository, self._job.descriptor.digest)
+        return self._exchange("HEAD", path)
+
+    def _exchange(
+        self,
+        method: str,
+        target: str,
+        span: tuple[int, int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        is_final: bool = False,
+    ) -> Answer:
+        subject = self._job.subject
+        if span is None:
+            return self._send(UploadRequest(method, target, subject))
+        fields = {"Content-Type": _OCTETS, **(headers or {})}
+        pieces = self._pieces(*span)
+        length = span[1] - span[0]
+        return self._send(
+            UploadRequest(method, target, subject, fields, pieces, length, is_final=is_final)
+        )
+
+    def _pieces(self, start: int, stop: int) -> Iterator[bytes]:
+        """Yield bytes [start, stop) of the content; tell of each piece when it has been sent."""
+        if start == stop:
+            return
+        with self._open_content() as file:
+            file.seek(start)
+            while start < stop:
+                self._check_cancelled()
+                try:
+                    piece = file.read(min(_READ_BYTES, stop - start))
+                except OSError as error:  # not to be taken for one of the network
+                    raise StorageFailure(
+                        f"{self._job.subject}: reading it failed: {error.strerror}"
+                    ) from error
+                if not piece:
+                    raise ContentMismatch(
+                        f"{self._job.subject}: ends at byte {start} of {self._size}"
+                    )
+                yield piece
+                start += len(piece)
+                self._job.on_progress(start)
+
+    def _open_content(self) -> BinaryIO:
+        try:
+            return self._job.content.open()
+        except OSError as error:
+            raise StorageFailure(
+                f"{self._job.subject}: it cannot be opened: {error.strerror}"
+            ) from error
+
+    # What the answers mean
+
+    def _begun(self, answer: Answer) -> _Step:
+        if answer.status not in _TAKEN_STATUSES:
+            return self._refused(answer)
+        self._session = uploads.session_of(answer, self._job.subject)
+        self._offset = 0
+        self._minimum = uploads.minimum_chunk(answer)
+        self._chunk_bytes = max(self._chunk_bytes, self._minimum)
+        self._job.on_progress(0)
+        # An empty blob has no chunk to send.
+        takes_whole = self._habits.takes_whole_blobs or self._size == 0
+        return _Step.WHOLE if takes_whole else _Step.CHUNK
+
+    def _sent_whole(self, answer: Answer) -> _Step:
+        if answer.status in _DONE_STATUSES:
+            return _Step.DONE
+        if not uploads.is_too_much_at_once(answer) or not self._habits.takes_whole_blobs:
+            return self._refused(answer)
+        error = uploads.push_error(answer, self._job.subject)
+        if isinstance(error, QuotaExceeded) or self._size <= self._chunk_bytes:
+            raise error
+        logger.info("uploading in chunks subject=%s status=%d", self._job.subject, answer.status)
+        self._habits.takes_whole_blobs = False
+        self._cancel_session()
+        return _Step.BEGIN
+
+    def _sent_chunk(self, answer: Answer) -> _Step:
+        if answer.status in _TAKEN_STATUSES:
+            self._follow_session(answer)
+            self._advance(self._offset_after_chunk(answer))
+            return _Step.CHUNK if self._offset < self._size else _Step.FINISH
+        if answer.status == 413:
+            return self._send_less_at_once(answer)
+        if answer.status in (404, 416):
+            # Lost, or not where we think it is.
+            self._pause(uploads.push_error(answer, self._job.subject), 503, answer)
+            return _Step.ASK if answer.status == 416 else _Step.BEGIN
+        return self._refused(answer)
+
+    def _offset_after_chunk(self, answer: Answer) -> int:
+        """Return what the registry has; where it says nothing of use, what it was sent.
+
+        ECR's Range does not advance from the second chunk on, and all of them are kept.
+        """
+        sent = min(self._size, self._offset + self._chunk_bytes)
+        received = uploads.received_bytes(answer)
+        if received is not None and self._offset < received <= sent:
+            return received
+        return sent
+
+    def _send_less_at_once(self, answer: Answer) -> _Step:
+        error = uploads.push_error(answer, self._job.subject)
+        half = self._chunk_bytes // 2
+        if not isinstance(error, TooLarge) or half < max(self._minimum, _SMALLEST_CHUNK_BYTES):
+            raise error
+        self._chunk_bytes = half
+        return _Step.ASK
+
+    def _finished(self, answer: Answer) -> _Step:
+        return _Step.DONE if answer.status in _DONE_STATUSES else self._refused(answer)
+
+    def _asked(self, answer: Answer) -> _Step:
+        received = uploads.received_bytes(answer)
+        if answer.status not in (200, 202, 204) or received is None:
+            if is_passing_status(answer.status):
+                return self._refused(answer)
+            # The session is gone: because the blob is there, or for good.
+            self._session = ""
+            return _Step.CHECK
+        self._follow_session(answer)
+        if received > self._size or (received == 0 and self._habits.takes_whole_blobs):
+            self._cancel_session()
+            return _Step.BEGIN
+        self._advance(received)
+        return _Step.CHUNK if received < self._size else _Step.FINISH
+
+    def _checked(self, answer: Answer) -> _Step:
+        if is_passing_status(answer.status):
+            return self._refused(answer)
+        has_it = answer.status == 200 and answer.headers.get("content-length", "") == str(
+            self._size
+        )
+        return _Step.DONE if has_it else _Step.BEGIN
+
+    def _follow_session(self, answer: Answer) -> None:
+        if "location" in answer.headers:
+            self._session = uploads.session_of(answer, self._job.subject)
+
+    def _advance(self, offset: int) -> None:
+        self._offset = offset
+        if offset > self._most:
+            self._most = offset
+            self._failures = 0
+            self._progress_time = self._clock()
+        self._job.on_progress(offset)
+
+    # Failures
+
+    def _refused(self, answer: Answer) -> _Step:
+        self._pause(uploads.push_error(answer, self._job.subject), answer.status, answer)
+        return self._way_back()
+
+    def _way_back(self) -> _Step:
+        """Return the step that finds out where the upload is after one that failed."""
+        if self._step in (_Step.BEGIN, _Step.CHECK):
+            return self._step
+        return _Step.ASK if self._session else _Step.BEGIN
+
+    def _pause(
+        self, failure: OrasfsError, judged: Unreachable | int, answer: Answer | None = None
+    ) -> None:
+        """Wait before the next attempt, or raise the failure if there is to be none."""
+        self._failures += 1
+        wish = protocol.retry_after_of(answer, datetime.now(tz=UTC)) if answer else None
+        elapsed = self._clock() - self._progress_time
+        delay = self._policy.decide(self._failures, elapsed, judged, wish)
+        if delay is None:
+            raise failure
+        logger.debug("retry subject=%s delay_s=%.2f failure=%s", self._job.subject, delay, failure)
+        while delay > 0:
+            self._check_cancelled()
+            self._sleep(min(delay, _POLL_SECONDS))
+            delay -= _POLL_SECONDS
+
+    def _judge(self, failure: Unreachable) -> Unreachable:
+        """Return the failure as the policy shall see it.
+
+        A registry that refuses connections in the middle of an upload is being restarted.
+        """
+        if isinstance(failure, ConnectionRefused) and self._session:
+            return ConnectionBroken(str(failure))
+        return failure
+
+    def _check_cancelled(self) -> None:
+        if self._job.is_cancelled():
+            raise Aborted(f"{self._job.subject}: the upload was given up")
+
+    def _cancel_session(self) -> None:
+        """Tell the registry that nothing more comes; what it answers does not matter."""
+        session, self._session = self._session, ""
+        if session:
+            with suppress(Unreachable):
+                self._send(UploadRequest("DELETE", session, self._job.subject))
