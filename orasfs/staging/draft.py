@@ -1,0 +1,130 @@
+"""One draft: its content, its settings, and who may change it now.
+
+Owns `tree/` and `metadata/` of a draft's directory; a commit may keep things of its own beside.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from orasfs.errors import Busy
+from orasfs.oci.digest import Digest
+from orasfs.oci.manifest import Manifest
+from orasfs.staging import settings
+from orasfs.staging.capture import Captured, capture
+from orasfs.staging.draftrecord import BaseReference, DraftKey, DraftRecord, write_record
+from orasfs.staging.localdisk import translated
+from orasfs.staging.pack import PackSettings
+from orasfs.staging.workspace import Workspace
+
+TREE = "tree"
+METADATA = "metadata"
+ANNOTATIONS = "annotations.json"
+CONFIG = "config"
+
+
+class Draft:
+    """A staged directory on its way to become an artifact.
+
+    Attributes:
+        id: its directory's name.
+        directory: where it is kept; a commit may keep things of its own there.
+        key: its name.
+        base: what its content began from, None for nothing.
+        expected: what the tag named when the draft began, None for nothing.
+        created: seconds since the epoch.
+        tree: its content.
+        metadata: what is written into its `.oras`.
+        writers: how many files are open for writing.
+        is_committing: whether nobody may change it now.
+    """
+
+    def __init__(self, directory: Path, record: "DraftRecord", lock: int) -> None:
+        self.id = directory.name
+        self.directory = directory
+        self.key = record.key
+        self.base = record.base
+        self.expected = record.expected
+        self.created = record.created
+        self.tree = Workspace(directory / TREE)
+        self.metadata = Workspace(directory / METADATA)
+        self.writers = 0
+        self.is_committing = False
+        self._lock = lock
+
+    def __repr__(self) -> str:
+        return f"<Draft {self.id} {self.key}>"
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether a commit may replace what the tag names now, whatever it is."""
+        return self.tree.attribute(self.tree.top, settings.FORCE) == b"1"
+
+    def check_writable(self) -> None:
+        """Refuse changes while a commit runs.
+
+        Raises:
+            Busy: one does.
+        """
+        if self.is_committing:
+            raise Busy(f"{self.key} is being committed")
+
+    def capture(self) -> Captured:
+        """Return the content as values. Blocks.
+
+        Raises:
+            LocalFailure: something in it cannot be read.
+        """
+        return capture(self.directory / TREE)
+
+    def settings(
+        self,
+        captured: Captured,
+        defaults: PackSettings | None = None,
+        base: Manifest | None = None,
+    ) -> PackSettings:
+        """Return how it is packed. Blocks.
+
+        Raises:
+            InvalidInput: the annotation file is malformed.
+        """
+        entries = {path: of for path, of in captured.attributes.items() if path}
+        said = settings.Said(
+            captured.attributes.get("", {}),
+            entries,
+            self.metadata_file(ANNOTATIONS),
+            self.metadata_file(CONFIG),
+        )
+        return settings.pack_settings(said, defaults, base)
+
+    def metadata_file(self, name: str) -> bytes | None:
+        """Return the bytes of a regular file in the draft's `.oras`, None if there is none."""
+        path = self.directory / METADATA / name
+        try:
+            if not stat.S_ISREG(path.lstat().st_mode):
+                return None
+        except FileNotFoundError:
+            return None
+        with translated(name):
+            return path.read_bytes()
+
+    def rebase(self, base: BaseReference | None, expected: Digest | None) -> None:
+        """Say what it began from, durably.
+
+        Raises:
+            StorageFull: the disk is full; nothing has changed.
+        """
+        record = DraftRecord(self.key, base, expected, self.created)
+        write_record(self.directory, record)
+        self.base, self.expected = base, expected
+
+    def rename(self, key: DraftKey) -> None:
+        """Take another name, durably; for `DraftStore` alone."""
+        write_record(self.directory, DraftRecord(key, self.base, self.expected, self.created))
+        self.key = key
+
+    def close(self) -> None:
+        """Let other processes have it. Harmless twice."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1

@@ -1,0 +1,176 @@
+"""The drafts of this user: which there are, and whose they are at the moment.
+
+Owns `DRAFTS/<id>/`: `draft.json` (key and base), `tree/` (the content), `metadata/` (its `.oras`),
+`lock`. A draft is there once its `draft.json` is, which is written last and replaced whole.
+
+INVARIANT: a draft belongs to one process at a time, which holds its lock; others do not show it.
+INVARIANT: nothing is deleted but by `remove`: what cannot be read is reported and left alone.
+"""
+
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import time
+
+from orasfs.errors import AlreadyExists, Busy, OrasfsError
+from orasfs.oci.digest import Digest
+from orasfs.staging import localdisk
+from orasfs.staging.draft import METADATA, TREE, Draft
+from orasfs.staging.draftrecord import (
+    BaseReference,
+    DraftKey,
+    DraftRecord,
+    read_record,
+    write_record,
+)
+from orasfs.staging.localdisk import translated
+
+logger = logging.getLogger(__name__)
+
+_LOCK = "lock"
+_TRASH = "trash"
+
+
+class DraftStore:
+    """All drafts below `root`, of which this process shows those that no other one holds.
+
+    Raises:
+        StorageFull: the disk is full.
+        LocalFailure: the directory cannot be used.
+    """
+
+    def __init__(self, root: Path, *, now: Callable[[], float] = time) -> None:
+        self._root = root
+        self._now = now
+        self._drafts: dict[DraftKey, Draft] = {}
+        self._problems: dict[str, str] = {}
+        with translated(str(root)):
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (root / _TRASH).mkdir(exist_ok=True)
+            found = sorted(path for path in root.iterdir() if path.name != _TRASH)
+        opened = [draft for path in found if path.is_dir() and (draft := self._load(path))]
+        for draft in sorted(opened, key=lambda each: each.created, reverse=True):
+            if draft.key in self._drafts:
+                self._problems[draft.id] = f"{draft.key} is hidden by a later draft of that name"
+                draft.close()
+            else:
+                self._drafts[draft.key] = draft
+
+    def __repr__(self) -> str:
+        return f"<DraftStore {self._root}: {len(self._drafts)}>"
+
+    def drafts(self) -> Sequence[Draft]:
+        """Return the drafts that this process shows."""
+        return list(self._drafts.values())
+
+    def problems(self) -> Mapping[str, str]:
+        """Return what is not shown, by id, and why."""
+        return dict(self._problems)
+
+    def find(self, key: DraftKey) -> Draft | None:
+        """Return the draft of that name."""
+        return self._drafts.get(key)
+
+    def create(
+        self,
+        key: DraftKey,
+        base: BaseReference | None = None,
+        expected: Digest | None = None,
+    ) -> Draft:
+        """Begin an empty draft, durably.
+
+        Raises:
+            AlreadyExists: there is one of that name.
+            StorageFull: the disk is full.
+        """
+        if key in self._drafts:
+            raise AlreadyExists(f"{key} is a draft already")
+        directory = self._root / secrets.token_hex(8)
+        with translated("begin a draft"):
+            directory.mkdir(mode=0o700)
+            lock = _lock(directory)
+            (directory / TREE).mkdir(mode=0o755)
+            (directory / TREE).chmod(0o755)
+            (directory / METADATA).mkdir(mode=0o755)
+        if lock is None:  # pragma: no cover - nobody else can know the new directory
+            raise Busy(f"{key} cannot be locked")
+        record = DraftRecord(key, base, expected, self._now())
+        try:
+            write_record(directory, record)
+            with translated("begin a draft"):
+                localdisk.sync_directory(self._root)
+            draft = Draft(directory, record, lock)
+        except OrasfsError:
+            os.close(lock)
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        self._drafts[key] = draft
+        logger.info("draft begun id=%s key=%s", draft.id, key)
+        return draft
+
+    def rename(self, draft: Draft, key: DraftKey) -> None:
+        """Give a draft another name, durably.
+
+        Raises:
+            AlreadyExists: there is one of that name.
+        """
+        if key in self._drafts:
+            raise AlreadyExists(f"{key} is a draft already")
+        old = draft.key
+        draft.rename(key)
+        del self._drafts[old]
+        self._drafts[key] = draft
+
+    def remove(self, draft: Draft) -> None:
+        """Drop a draft and all that is in it; `empty_trash` then frees the space."""
+        with translated("drop a draft"):
+            draft.directory.rename(self._root / _TRASH / draft.id)
+            localdisk.sync_directory(self._root)
+        del self._drafts[draft.key]
+        draft.close()
+        logger.info("draft dropped id=%s key=%s", draft.id, draft.key)
+
+    def empty_trash(self) -> None:
+        """Free the space of removed drafts. Blocks; what fails is tried again the next time."""
+        shutil.rmtree(self._root / _TRASH, ignore_errors=True)
+        with translated("empty the trash"):
+            (self._root / _TRASH).mkdir(exist_ok=True)
+
+    def close(self) -> None:
+        """Let other processes have the drafts."""
+        for draft in self._drafts.values():
+            draft.close()
+
+    def _load(self, directory: Path) -> Draft | None:
+        try:
+            lock = _lock(directory)
+            if lock is None:
+                self._problems[directory.name] = "in use by another mount"
+                return None
+            try:
+                return Draft(directory, read_record(directory), lock)
+            except (OrasfsError, OSError):
+                os.close(lock)
+                raise
+        except (OrasfsError, OSError) as error:
+            self._problems[directory.name] = str(error)
+            logger.warning("draft cannot be shown id=%s error=%s", directory.name, error)
+            return None
+
+
+def _lock(directory: Path) -> int | None:
+    """Return a descriptor that holds the draft's lock, None if another process has it."""
+    fd = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
