@@ -71,6 +71,13 @@ class _DirectoryHandle:
     snapshot: Snapshot[Listed] = field(default_factory=Snapshot)
     offered: list[Ino] = field(default_factory=list)
 
+    def grow_now(self) -> bool:
+        """Take the next names if that needs no waiting; tell whether it did."""
+        names = self.listing.more_now()
+        if names is not None:
+            self.snapshot.grow(names)
+        return names is not None
+
     async def grow(self) -> None:
         self.snapshot.grow(await self.listing.more())
 
@@ -203,6 +210,8 @@ class Filesystem:
         handle = self._directories.get(fh)
         with self._remembering(handle.node, "list"):
             while handle.snapshot.lacks(start_id):
+                if handle.grow_now():
+                    continue
                 key = ("readdir", fh, len(handle.snapshot))
                 await self._patience.shared(key, handle.grow)
         return self._offer(handle, handle.snapshot.batch(start_id, READDIR_BATCH))

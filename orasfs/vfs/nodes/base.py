@@ -67,6 +67,10 @@ class Listed:
 class Listing(Protocol):
     """A listing under way."""
 
+    def more_now(self) -> Sequence[Listed] | None:
+        """Return the next names if they are at hand (none at the end), else None."""
+        ...
+
     async def more(self) -> Sequence[Listed]:
         """Return the next names, none at the end."""
         ...
@@ -78,9 +82,13 @@ class IteratorListing:
     def __init__(self, names: Iterator[Listed]) -> None:
         self._names = names
 
-    async def more(self) -> Sequence[Listed]:
+    def more_now(self) -> Sequence[Listed]:
         """Return the next names, none at the end."""
         return list(islice(self._names, LISTING_BATCH))
+
+    async def more(self) -> Sequence[Listed]:
+        """Return the next names, none at the end."""
+        return self.more_now()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,9 @@ class PlaceListing:
         if not place.is_layout:
             self._stages.append(self._catalog)
 
+    def more_now(self) -> None:
+        """Say that names come from a registry."""
+
     async def more(self) -> Sequence[Listed]:
         """Return the next names, none at the end.
 
