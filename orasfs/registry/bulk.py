@@ -1,17 +1,17 @@
 """The bulk path: blobs by urllib3, blocking, in worker threads.
 
-Owns connections and redirects of one registry's blobs; `orasfs.registry.stream` owns what happens
-when one breaks. httpx on trio moves half as much over plain HTTP and a fifth over TLS, which is
-why blobs do not go the control path. Every method may be called from any thread.
+Owns connections and redirects of one registry's blobs; `orasfs.registry.stream` and
+`orasfs.registry.upload` own what happens when one breaks. httpx on trio moves half as much over
+plain HTTP and a fifth over TLS, which is why blobs do not go the control path. Every method may be
+called from any thread.
 """
 
 import logging
-import ssl
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from urllib.parse import unquote, urlsplit, urlunsplit
+from dataclasses import replace
 
 import urllib3
 
@@ -19,21 +19,22 @@ from orasfs.errors import RegistryFailure
 from orasfs.registry import route
 from orasfs.registry.endpoint import Endpoint
 from orasfs.registry.faults import FOREIGN, unreachable
+from orasfs.registry.pools import Pools
+from orasfs.registry.protocol import Answer
 from orasfs.registry.settings import RegistrySettings
 from orasfs.registry.stream import ResumingStream, Span, read_answer
+from orasfs.registry.upload import BlobUpload, Habits, Job, UploadRequest
 
 logger = logging.getLogger(__name__)
 
-_CONNECTIONS_KEPT = 8
-_HOSTS_KEPT = 8  # the registry and the storage that it redirects to
-
 
 class BulkTransport:
-    """Opens streams of blobs of one registry.
+    """Opens streams of blobs of one registry, and sends blobs to it.
 
     Args:
         endpoint: where the registry is.
         settings: deadlines, retries and trust.
+        pools: connections, where they are shared.
         wait: waits for an event (a stream being closed) or so many seconds between attempts.
         clock: seconds, monotonic.
     """
@@ -43,20 +44,20 @@ class BulkTransport:
         endpoint: Endpoint,
         settings: RegistrySettings,
         *,
+        pools: Pools | None = None,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
+        self._pools = pools or Pools(settings)
         self._wait = wait
         self._clock = clock
         self._lock = threading.Lock()
-        self._managers: dict[tuple[bool, str | None], urllib3.PoolManager] = {}
         self._streams: weakref.WeakSet[ResumingStream] = weakref.WeakSet()
         self._was_led_astray = False
-        self._timeout = urllib3.Timeout(
-            connect=settings.connect_seconds, read=settings.read_seconds
-        )
+        self._closed = threading.Event()
+        self._habits = Habits()
 
     def __repr__(self) -> str:
         return f"BulkTransport({self._endpoint.host})"
@@ -90,15 +91,29 @@ class BulkTransport:
         stream.open()
         return stream
 
+    def upload(self, job: Job) -> None:
+        """Send a blob. See `BlobPusher.push_blob`; closing ends it as cancelling does."""
+
+        def is_cancelled() -> bool:
+            return self._closed.is_set() or job.is_cancelled()
+
+        BlobUpload(
+            self._send,
+            replace(job, is_cancelled=is_cancelled),
+            self._settings.retry,
+            self._habits,
+            sleep=lambda seconds: self._wait(self._closed, seconds),
+            clock=self._clock,
+        ).run()
+
     def close(self) -> None:
         """Close all streams and connections. Harmless twice."""
+        self._closed.set()
         with self._lock:
-            streams, managers = list(self._streams), list(self._managers.values())
-            self._managers.clear()
+            streams = list(self._streams)
         for stream in streams:
             stream.close()
-        for manager in managers:
-            manager.clear()
+        self._pools.clear()
 
     def _get(self, path: str, subject: str, range_header: str) -> urllib3.BaseHTTPResponse:
         """Send one request, follow its redirects; return the answer with its body unread.
@@ -119,30 +134,63 @@ class BulkTransport:
             self._watch_trust(target)
             url, hops = target, hops + 1
 
-    def _exchange(
-        self, url: str, headers: dict[str, str], subject: str
-    ) -> urllib3.BaseHTTPResponse:
-        started = self._clock()
+    def _send(self, request: UploadRequest) -> Answer:
+        """Send one request of an upload; whoever wants it elsewhere is not followed."""
+        is_path = request.target.startswith("/")
+        url = self._endpoint.url() + request.target if is_path else request.target
+        headers = route.request_headers(self._settings.user_agent)
+        if request.method not in ("GET", "HEAD"):
+            headers |= {**request.headers, "Content-Length": str(request.length)}
         try:
-            response = self._manager_for(url).request(
-                "GET",
-                url,
-                headers=headers,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-                timeout=self._timeout,
-            )
+            response = self._request(request.method, url, headers, request)
         except FOREIGN as error:
-            raise unreachable(error, subject) from error
+            raise unreachable(error, request.subject) from error
+        return replace(read_answer(response), url=url)
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        upload: UploadRequest | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send one request; the foreign exceptions are the caller's."""
+        started = self._clock()
+        response = self._pools.manager_for(url).request(
+            method,
+            url,
+            body=upload.pieces if upload is not None and upload.length else None,
+            headers=headers,
+            redirect=False,
+            retries=False,
+            preload_content=False,
+            decode_content=False,
+            timeout=self._timeout_of(upload),
+        )
         logger.debug(
-            "request method=GET url=%s range=%s status=%d ms=%.0f",
+            "request method=%s url=%s range=%s status=%d ms=%.0f",
+            method,
             route.without_query(url),
-            headers.get("Range", "-"),
+            headers.get("Range", headers.get("Content-Range", "-")),
             response.status,
             (self._clock() - started) * 1000,
         )
+        return response
+
+    def _timeout_of(self, upload: UploadRequest | None) -> urllib3.Timeout:
+        if upload is None or (not upload.length and not upload.is_final):
+            return self._pools.timeout
+        read = self._settings.commit_seconds if upload.is_final else self._settings.read_seconds
+        # While a body is sent, each piece of it has what urllib3 calls the time for connecting.
+        return urllib3.Timeout(connect=self._settings.read_seconds, read=read)
+
+    def _exchange(
+        self, url: str, headers: dict[str, str], subject: str
+    ) -> urllib3.BaseHTTPResponse:
+        try:
+            response = self._request("GET", url, headers)
+        except FOREIGN as error:
+            raise unreachable(error, subject) from error
         if response.headers.get("content-encoding", "identity") != "identity":
             response.close()
             raise RegistryFailure(f"{subject}: the blob comes compressed, which nobody asked for")
@@ -156,31 +204,3 @@ class BulkTransport:
                 self._endpoint.host,
                 route.origin(target)[1],
             )
-
-    def _manager_for(self, url: str) -> urllib3.PoolManager:
-        key = (url.startswith("https:"), route.proxy_for(url))
-        with self._lock:
-            if key not in self._managers:
-                self._managers[key] = self._new_manager(*key)
-            return self._managers[key]
-
-    def _new_manager(self, is_tls: bool, proxy: str | None) -> urllib3.PoolManager:  # noqa: FBT001 - a key
-        # Reading the certificate store takes longer than a request; plain HTTP does without.
-        needs_context = is_tls or (proxy or "").startswith("https:")
-        context = self._settings.ssl_context
-        if context is None and needs_context:
-            context = ssl.create_default_context()
-        if proxy is None:
-            return urllib3.PoolManager(
-                num_pools=_HOSTS_KEPT, maxsize=_CONNECTIONS_KEPT, ssl_context=context
-            )
-        parts = urlsplit(proxy)
-        user, _, address = parts.netloc.rpartition("@")
-        headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if user else None
-        return urllib3.ProxyManager(
-            urlunsplit((parts.scheme, address, "", "", "")),
-            num_pools=_HOSTS_KEPT,
-            maxsize=_CONNECTIONS_KEPT,
-            proxy_headers=headers,
-            ssl_context=context,
-        )

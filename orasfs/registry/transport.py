@@ -34,11 +34,13 @@ class Call:
     """One request of the control path.
 
     Attributes:
-        method: GET or HEAD; nothing else is repeated or redirected.
+        method: any of the distribution API, all of which may be repeated.
         target: a path, or an absolute URL of the registry's origin (a page's token).
         subject: what is asked for, in words that begin every message.
         limit_bytes: the largest body that is read.
         accept: the Accept header, "" for none.
+        body: what is sent.
+        content_type: of the body.
     """
 
     method: str
@@ -46,6 +48,13 @@ class Call:
     subject: str
     limit_bytes: int
     accept: str = ""
+    body: bytes = b""
+    content_type: str = ""
+
+    @property
+    def only_asks(self) -> bool:
+        """Whether it changes nothing, so that it may be redirected anywhere."""
+        return self.method in ("GET", "HEAD")
 
 
 # (whether the requests are TLS, the proxy's URL or None) -> a transport for such requests
@@ -144,13 +153,15 @@ class Transport:
             call.target if call.target.startswith(("http://", "https://")) else base + call.target
         )
         if route.origin(url) != route.origin(base):
-            raise RegistryFailure(f"{call.subject}: a page's address is of another host")
+            raise RegistryFailure(f"{call.subject}: the address given is of another host")
         headers = route.request_headers(self._settings.user_agent, call.accept)
+        if call.content_type:
+            headers["Content-Type"] = call.content_type
         hops = 0
         while True:
             answer = await self._exchange(call, url, headers)
             self._warn_once(answer)
-            if answer.status not in route.REDIRECTS:
+            if answer.status not in route.REDIRECTS or not call.only_asks:
                 return answer
             target = route.redirect_target(url, answer.headers.get("location", ""), hops)
             headers = route.headers_for_hop(headers, url, target)
@@ -168,7 +179,11 @@ class Transport:
             self._settings.read_seconds, connect=self._settings.connect_seconds
         )
         request = httpx.Request(
-            call.method, url, headers=headers, extensions={"timeout": timeouts.as_dict()}
+            call.method,
+            url,
+            headers=headers,
+            content=None if call.only_asks else call.body,
+            extensions={"timeout": timeouts.as_dict()},
         )
         started = trio.current_time()
         response = await self._transport_for(url).handle_async_request(request)

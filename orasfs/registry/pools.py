@@ -1,0 +1,65 @@
+"""Connections of the blocking path: urllib3's pools, by the settings of one registry.
+
+Owns which proxy and which trust a URL gets. Every method may be called from any thread.
+"""
+
+import ssl
+import threading
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import urllib3
+
+from orasfs.registry import route
+from orasfs.registry.settings import RegistrySettings
+
+_CONNECTIONS_KEPT = 8
+_HOSTS_KEPT = 8  # the registry, its token service, and the storage that it redirects to
+
+
+class Pools:
+    """Connections to a registry and to wherever it sends us."""
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._managers: dict[tuple[bool, str | None], urllib3.PoolManager] = {}
+        self.timeout = urllib3.Timeout(
+            connect=settings.connect_seconds, read=settings.read_seconds
+        )
+
+    def manager_for(self, url: str) -> urllib3.PoolManager:
+        """Return what sends requests to a URL."""
+        key = (url.startswith("https:"), route.proxy_for(url))
+        with self._lock:
+            if key not in self._managers:
+                self._managers[key] = self._new_manager(*key)
+            return self._managers[key]
+
+    def clear(self) -> None:
+        """Close all connections that are idle. Harmless twice."""
+        with self._lock:
+            managers = list(self._managers.values())
+            self._managers.clear()
+        for manager in managers:
+            manager.clear()
+
+    def _new_manager(self, is_tls: bool, proxy: str | None) -> urllib3.PoolManager:  # noqa: FBT001 - a key
+        # Reading the certificate store takes longer than a request; plain HTTP does without.
+        needs_context = is_tls or (proxy or "").startswith("https:")
+        context = self._settings.ssl_context
+        if context is None and needs_context:
+            context = ssl.create_default_context()
+        if proxy is None:
+            return urllib3.PoolManager(
+                num_pools=_HOSTS_KEPT, maxsize=_CONNECTIONS_KEPT, ssl_context=context
+            )
+        parts = urlsplit(proxy)
+        user, _, address = parts.netloc.rpartition("@")
+        headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if user else None
+        return urllib3.ProxyManager(
+            urlunsplit((parts.scheme, address, "", "", "")),
+            num_pools=_HOSTS_KEPT,
+            maxsize=_CONNECTIONS_KEPT,
+            proxy_headers=headers,
+            ssl_context=context,
+        )
