@@ -45,18 +45,33 @@ _WARNING = re.compile(r'299 - "((?:[^"\\]|\\.)*)"')
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a 401 stands, as far as that is known.
+
+    Attributes:
+        is_known: whether the registry knows who asks: a token was issued, or the password is good.
+        words: what there is to add for a person.
+    """
+
+    is_known: bool = False
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An HTTP answer of any status; header names are in lower case.
 
     Attributes:
         url: of the request that was answered, behind redirects.
         body: bounded by the caller; empty for HEAD.
+        refusal: of a 401, what authentication has to say of it.
     """
 
     url: str
     status: int
     headers: Mapping[str, str]
     body: bytes = b""
+    refusal: Refusal = Refusal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +141,25 @@ def error_of(answer: Answer, subject: str) -> OrasfsError:
     """
     code, words = error_words(answer)
     status = answer.status
-    message = f"{subject}: {_STATUS_WORDS.get(status, f'HTTP status {status}')}"
-    message += f": {words}" if words else ""
+    message = f"{subject}: {_status_words(answer)}"
+    message += "".join(f": {part}" for part in (words, answer.refusal.words) if part)
     if status == 404:
         return NotFound(message)
     if status in (405, 501):
         return Unsupported(message)
-    if status == 401:
+    if status == 401 and not answer.refusal.is_known:
         return Unauthorized(message, status=status, code=code)
-    if status == 403:
+    if status in (401, 403):  # 401 to who is known: registries say so of what does not exist
         return Forbidden(message, status=status, code=code)
     if status == 429:
         return RateLimited(message, status=status, code=code)
     return RegistryFailure(message, status=status, code=code)
+
+
+def _status_words(answer: Answer) -> str:
+    if answer.status == 401 and answer.refusal.is_known:
+        return "the registry refuses access (401)"
+    return _STATUS_WORDS.get(answer.status, f"HTTP status {answer.status}")
 
 
 _STATUS_WORDS = {
