@@ -6,14 +6,12 @@ INVARIANT: the note is durable before the manifest is put.
 """
 
 import json
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from orasfs.errors import InvalidName
 from orasfs.oci.digest import Digest
-from orasfs.staging.contents import translated
+from orasfs.staging import localdisk
 
 FILE_NAME = "attempts.json"
 
@@ -52,13 +50,4 @@ def note_attempt(
     """
     digests = [each for each in (before.digests if before else ()) if each != digest]
     note = {"created": created_seconds, "digests": [str(each) for each in [*digests, digest]]}
-    temporary = directory / f"{FILE_NAME}.{secrets.token_hex(6)}"
-    with translated(f"note the commit in {directory}"):
-        try:
-            with temporary.open("x") as file:
-                json.dump(note, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(directory / FILE_NAME)
-        finally:
-            temporary.unlink(missing_ok=True)
+    localdisk.replace_file(directory / FILE_NAME, json.dumps(note).encode())

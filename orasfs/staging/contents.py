@@ -4,14 +4,12 @@ Owns how layers become blobs on local disk: a file is hashed, a directory is pac
 Blocking, for worker threads of trio; a cancelled commit ends them at the next piece.
 """
 
-import errno
 import hashlib
 import io
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,16 +17,16 @@ from typing import BinaryIO
 
 import trio
 
-from orasfs.errors import LocalFailure, StorageFailure, StorageFull
+from orasfs.errors import StorageFailure
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobContent
 from orasfs.staging.layerblob import write_layer
 from orasfs.staging.layers import DirectoryLayer, FileLayer
+from orasfs.staging.localdisk import translated
 from orasfs.staging.tree import ContentKey
 
 HASH_BYTES = 1024 * 1024
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 OpenContent = Callable[[ContentKey], BinaryIO]
 
@@ -151,23 +149,6 @@ def empty_spool(path: Path) -> None:
     """Remove all that is spooled; the `OSError` is the caller's."""
     for left in path.glob("*.layer"):
         left.unlink(missing_ok=True)
-
-
-@contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn an `OSError` of the block into our own; `what` says what was being done.
-
-    Raises:
-        StorageFull: no space is left.
-        LocalFailure: any other.
-    """
-    try:
-        yield
-    except OSError as error:
-        words = f"{what}: {error.strerror or error}"
-        if error.errno in _FULL:
-            raise StorageFull(words) from error
-        raise LocalFailure(words, error.errno or 0) from error
 
 
 def threads() -> int:

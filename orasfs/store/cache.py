@@ -10,8 +10,10 @@ import trio
 from cachetools import LRUCache
 
 from orasfs.aio import SingleFlight
+from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.oci.storage import Source
+from orasfs.oci.storage import BlobContent, Source
+from orasfs.store.adopt import adopt
 from orasfs.store.blobs import Blobs
 from orasfs.store.cas import ContentStore
 from orasfs.store.counters import Counters
@@ -86,6 +88,14 @@ class Cache:
             found = CachedRepository(self._shared, source, registry, name, outage)
             self._repositories[key] = found
         return found
+
+    def keep(self, descriptor: Descriptor, content: BlobContent) -> None:
+        """Take over a blob that was made on this machine; see `store.adopt`. Blocks."""
+        adopt(self._shared.store, descriptor, content)
+
+    def note_tag(self, registry: str, name: str, tag: str, descriptor: Descriptor) -> None:
+        """Remember what a tag names now, for when its registry is away."""
+        self._references.remember_tag(registry, name, tag, descriptor)
 
     def transfers(self) -> Sequence[Transfer]:
         """Return the blobs that are being fetched or checked, in order of digest."""

@@ -1,0 +1,283 @@
+"""The commits of one mount: those under way, those that ended, and drafts that wait for a tag.
+
+Owns one report a draft, which is what `.orasfs/commits.json` shows, and the rules that a draft is
+committed once at a time and by nobody who is still writing. Knows targets by a callable, and
+neither registries nor the cache.
+INVARIANT: when a commit has succeeded the cache has its content, as far as its disk allows; so the
+draft may be dropped.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import trio
+from cachetools import LRUCache
+
+from orasfs.errors import Aborted, Busy, OrasfsError
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
+from orasfs.oci.storage import ANY, Expectation, Target
+from orasfs.staging.commit import Uploaded, commit, put, upload
+from orasfs.staging.contents import LocalBlob
+from orasfs.staging.draft import Draft
+from orasfs.staging.order import Order, Preparation
+from orasfs.staging.progress import Phase, Progress
+
+logger = logging.getLogger(__name__)
+
+WRITERS_SECONDS = 2.0  # that a commit waits for files that are open for writing
+POLL_SECONDS = 0.05
+MAX_REPORTS = 200  # of commits that ended
+MAX_MOUNTABLE = 100_000  # digests of which it is remembered where they are
+
+
+class Keeper(Protocol):
+    """Takes the content of what was pushed over into the cache."""
+
+    def keep(self, registry: str, blob: LocalBlob) -> None:
+        """Keep a blob, moving no bytes where that can be. Blocks.
+
+        Raises:
+            StorageFull: the cache's disk is full.
+            StorageFailure: it failed otherwise.
+            ContentMismatch: the content is another one by now.
+        """
+        ...
+
+    def note_tag(self, registry: str, repository: str, tag: str, descriptor: Descriptor) -> None:
+        """Remember what a tag names now. Returns at once."""
+        ...
+
+
+@dataclass(slots=True)
+class Report:
+    """One commit, for people.
+
+    Attributes:
+        draft_id: of what.
+        label: where the draft is.
+        ticket: what whoever ordered it calls it, "" for nothing.
+        progress: how far it is.
+        error: why it failed.
+        descriptor: of the manifest that was put.
+    """
+
+    draft_id: str
+    label: str
+    ticket: str
+    progress: Progress = field(default_factory=Progress)
+    error: OrasfsError | None = None
+    descriptor: Descriptor | None = None
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope, repr=False)
+    is_cancelled: bool = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return not self.progress.phase.is_end
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An upload that waits for `publish`; `version` is the draft's fingerprint."""
+
+    version: bytes
+    uploaded: Uploaded
+
+
+class Committer:
+    """Commits drafts.
+
+    Args:
+        target: returns the target of a registry and a repository; makes no request.
+        prepare: says how a draft is to be committed.
+        keeper: takes over what was pushed.
+        now: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        target: Callable[[str, str], Target],
+        prepare: Preparation,
+        keeper: Keeper,
+        now: Callable[[], int],
+    ) -> None:
+        self._target = target
+        self._prepare = prepare
+        self._keeper = keeper
+        self._now = now
+        self._reports: dict[str, Report] = {}
+        self._ready: dict[str, _Ready] = {}
+        self._mountable: LRUCache[tuple[str, Digest], dict[str, None]] = LRUCache(MAX_MOUNTABLE)
+
+    def __repr__(self) -> str:
+        return f"<Committer of {len(self._reports)} commits>"
+
+    def reports(self) -> Sequence[Report]:
+        """Return the commits under way and the last that ended, in the order they began."""
+        return list(self._reports.values())
+
+    def is_committing(self, draft: Draft) -> bool:
+        """Tell whether a commit of the draft is under way, or waits for writers."""
+        report = self._reports.get(draft.id)
+        return report is not None and report.is_running
+
+    def cancel(self, draft: Draft) -> None:
+        """Stop the commit of a draft, if one is under way."""
+        report = self._reports.get(draft.id)
+        if report is not None and report.is_running:
+            report.is_cancelled = True
+            report.scope.cancel()
+
+    async def commit(self, draft: Draft, ticket: str = "") -> Descriptor | None:
+        """Commit a draft; one without a valid tag for a name only has its blobs uploaded.
+
+        Nobody can write into the draft meanwhile; afterwards, if a manifest was put, it is to be
+        dropped at once.
+
+        Args:
+            draft: what.
+            ticket: for the report.
+
+        Returns:
+            The manifest's descriptor, None if there is no tag: then `publish` puts it.
+
+        Raises:
+            Busy: a commit of the draft is under way, or a file in it is open for writing.
+            Aborted: `cancel` was called.
+            OrasfsError: why it failed; the draft is as it was.
+        """
+        return await self._report(draft, ticket, partial(self._commit, draft))
+
+    async def publish(
+        self, draft: Draft, tag: str, *, expected: Expectation = ANY
+    ) -> Descriptor | None:
+        """Put the manifest of a draft whose blobs were uploaded, under a tag.
+
+        Raises:
+            Busy: they were not, or the draft was changed since.
+            OrasfsError: why it failed; nothing was changed.
+        """
+        return await self._report(draft, "", partial(self._publish, draft, tag, expected))
+
+    async def _report(
+        self, draft: Draft, ticket: str, work: Callable[[Report], Awaitable[None]]
+    ) -> Descriptor | None:
+        """Do the work while nobody writes, and note how it ends, whatever ends it."""
+        if self.is_committing(draft):
+            raise Busy(f"{draft.key}: a commit is under way")
+        report = self._begin(draft, ticket)
+        phase = Phase.CANCELLED
+        try:
+            with report.scope:
+                await _wait_for_writers(draft)
+                draft.is_committing = True
+                await work(report)
+                phase = Phase.DONE
+            if phase is not Phase.DONE:
+                raise Aborted(f"{draft.key}: the commit was cancelled")
+        except OrasfsError as error:
+            report.error = error
+            if not isinstance(error, Aborted):
+                phase = Phase.FAILED
+                logger.warning("commit failed draft=%s error=%s", draft.key, error)
+            raise
+        finally:
+            draft.is_committing = False
+            report.progress.phase = phase
+        return report.descriptor
+
+    def _begin(self, draft: Draft, ticket: str) -> Report:
+        self._reports.pop(draft.id, None)
+        ended = [key for key, report in self._reports.items() if not report.is_running]
+        for key in ended[: max(len(self._reports) - MAX_REPORTS, 0)]:
+            del self._reports[key]
+        report = self._reports[draft.id] = Report(draft.id, str(draft.key), ticket)
+        report.progress.phase = Phase.WAITING
+        return report
+
+    async def _commit(self, draft: Draft, report: Report) -> None:
+        report.progress.phase = Phase.PUSHING
+        order = await self._prepare(draft)
+        version, staged = await trio.to_thread.run_sync(order.take)
+        target = self._target(order.registry, order.repository)
+        around = order.surroundings(self._mounts_from(order), self._now)
+        if not order.tag:
+            uploaded = await upload(staged, target, around, report.progress)
+            self._ready[draft.id] = _Ready(version, uploaded)
+            return
+        uploaded = await commit(
+            staged, target, order.tag, around, report.progress, expected=order.expected
+        )
+        await self._finish(order, order.tag, uploaded, report)
+
+    async def _publish(
+        self, draft: Draft, tag: str, expected: Expectation, report: Report
+    ) -> None:
+        order = await self._prepare(draft)
+        ready = self._ready.get(draft.id)
+        version = await trio.to_thread.run_sync(order.version)
+        if ready is None or ready.version != version:
+            state = "its blobs are not uploaded" if ready is None else "it has changed since"
+            raise Busy(f"{draft.key}: {state}; run `orasfs commit` on it and move it then")
+        report.progress.phase = Phase.TAGGING
+        target = self._target(order.registry, order.repository)
+        before = ready.uploaded.before
+        await put(ready.uploaded, target, tag, expected=expected, before=before)
+        await self._finish(order, tag, ready.uploaded, report)
+
+    async def _finish(self, order: Order, tag: str, uploaded: Uploaded, report: Report) -> None:
+        """Keep what was pushed. Cannot be stopped: it has happened."""
+        report.descriptor = uploaded.descriptor
+        report.progress.phase = Phase.KEEPING
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._keep, order, uploaded)
+        self._keeper.note_tag(order.registry, order.repository, tag, uploaded.descriptor)
+        self._ready.pop(report.draft_id, None)
+        for blob in uploaded.blobs:
+            known = self._mountable.setdefault((order.registry, blob.descriptor.digest), {})
+            known[order.repository] = None
+        totals = report.progress.totals()
+        logger.info(
+            "committed draft=%s tag=%s digest=%s blobs=%d skipped=%d sent_bytes=%d",
+            report.label,
+            tag,
+            uploaded.descriptor.digest,
+            totals.blobs,
+            totals.skipped,
+            totals.sent,
+        )
+
+    def _keep(self, order: Order, uploaded: Uploaded) -> None:
+        try:
+            for blob in (*uploaded.blobs, uploaded.manifest):
+                self._keeper.keep(order.registry, blob)
+        except OrasfsError as error:
+            # It is pushed; what is not kept will be fetched when it is read.
+            logger.warning("pushed content not kept tag=%s error=%s", order.tag, error)
+
+    def _mounts_from(self, order: Order) -> Callable[[Digest], Sequence[str]]:
+        def names(digest: Digest) -> Sequence[str]:
+            known = self._mountable.get((order.registry, digest), {})
+            found = [*order.mounts_from, *known]
+            return [name for name in dict.fromkeys(found) if name != order.repository]
+
+        return names
+
+
+async def _wait_for_writers(draft: Draft) -> None:
+    """Wait a moment for files that are open for writing.
+
+    Raises:
+        Busy: they are so still.
+    """
+    with trio.move_on_after(WRITERS_SECONDS):
+        while draft.writers:  # noqa: ASYNC110 - a plain count, so that drafts need no trio
+            await trio.sleep(POLL_SECONDS)
+    if draft.writers:
+        raise Busy(
+            f"{draft.key}: {draft.writers} files in it are open for writing, or mapped: close them"
+        )

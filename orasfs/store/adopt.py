@@ -1,0 +1,73 @@
+"""Takes blobs over that were made on this machine, without copying them where that can be.
+
+Owns the ways in: a file on the cache's disk becomes a blob by a hard link, any other by a copy,
+bytes in memory as they are. All are verified. Whoever offers a file must not write into it again.
+Knows no network and no trio; blocks.
+"""
+
+import fcntl
+import os
+import secrets
+from typing import BinaryIO
+
+from orasfs.errors import ContentMismatch
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.storage import BlobContent
+from orasfs.store import disk, ingest
+from orasfs.store.cas import ContentStore
+
+COPY_BYTES = 1024 * 1024
+
+
+def adopt(store: ContentStore, descriptor: Descriptor, content: BlobContent) -> None:
+    """Keep `content` as a blob; nothing is done if the store has it.
+
+    Raises:
+        ContentMismatch: it is not what the descriptor says; nothing is kept.
+        StorageFull: the disk is full.
+        StorageFailure: it failed otherwise.
+    """
+    if store.has(descriptor):
+        return
+    if content.size != descriptor.size:
+        raise ContentMismatch(f"{descriptor.digest}: {content.size} bytes offered")
+    with disk.translated(f"keep {descriptor.digest}"), content.open() as source:
+        if not _link(store, descriptor, source):
+            _copy(store, descriptor, source)
+
+
+def _link(store: ContentStore, descriptor: Descriptor, source: BinaryIO) -> bool:
+    """Make the file itself the blob; False where it cannot be linked."""
+    path = store.ingest_directory / f"orasfs-{secrets.token_hex(12)}.tmp"
+    try:
+        fd = os.dup(source.fileno())
+    except OSError:  # not a file
+        return False
+    try:
+        # With src_dir_fd, though an absolute path needs none: else Python's link follows nothing.
+        os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another disk, or one without links
+        os.close(fd)
+        path.unlink(missing_ok=True)
+        return False
+    incoming = ingest.Ingest(fd, path, descriptor, store.path_of(descriptor.digest))
+    try:
+        incoming.resume(lambda _offset: None)  # hashes what is there
+        incoming.verify()
+        incoming.publish()
+    finally:
+        incoming.close(keep=False)
+    return True
+
+
+def _copy(store: ContentStore, descriptor: Descriptor, source: BinaryIO) -> None:
+    fd, path = ingest.open_private(store.ingest_directory)
+    incoming = ingest.Ingest(fd, path, descriptor, store.path_of(descriptor.digest))
+    try:
+        while piece := source.read(COPY_BYTES):
+            incoming.append(piece)
+        incoming.verify()
+        incoming.publish()
+    finally:
+        incoming.close(keep=False)

@@ -1,0 +1,210 @@
+"""The service that commits drafts: one at a time each, nobody writing, and nothing lost."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from orasfs.errors import Aborted, Busy, RegistryFailure, StorageFull, TagMoved
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
+from orasfs.oci.storage import ANY
+from orasfs.staging.committer import Committer
+from orasfs.staging.contents import LocalBlob
+from orasfs.staging.draft import Draft
+from orasfs.staging.draftrecord import DraftKey
+from orasfs.staging.drafts import DraftStore
+from orasfs.staging.order import Order, plain_order
+from orasfs.staging.pack import PackSettings
+from orasfs.staging.progress import Phase
+from tests.conftest import ExpectLog
+from tests.fakes.target import MemoryTarget
+
+HOST = "localhost:5000"
+
+
+class MemoryKeeper:
+    """Keeps digests, or fails."""
+
+    def __init__(self) -> None:
+        self.kept: set[Digest] = set()
+        self.tags: dict[str, Digest] = {}
+        self.is_full = False
+
+    def keep(self, registry: str, blob: LocalBlob) -> None:
+        if self.is_full:
+            raise StorageFull("the cache is full")
+        with blob.content.open() as content:
+            assert Digest.of(content.read()) == blob.descriptor.digest
+        self.kept.add(blob.descriptor.digest)
+
+    def note_tag(self, registry: str, repository: str, tag: str, descriptor: Descriptor) -> None:
+        self.tags[f"{registry}/{repository}:{tag}"] = descriptor.digest
+
+
+class World:
+    """Drafts, targets by repository, and the committer."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = DraftStore(root / "drafts")
+        self.targets: dict[tuple[str, str], MemoryTarget] = {}
+        self.keeper = MemoryKeeper()
+        self.committer = Committer(self.target, self.prepare, self.keeper, lambda: 1_700_000_000)
+
+    def target(self, registry: str, repository: str) -> MemoryTarget:
+        return self.targets.setdefault((registry, repository), MemoryTarget())
+
+    async def prepare(self, draft: Draft) -> Order:
+        await trio.lowlevel.checkpoint()
+        return plain_order(draft, PackSettings())
+
+    def draft(self, name: str = "v1", repository: str = "team/site") -> Draft:
+        draft = self.store.create(DraftKey(HOST, repository, name, colon=True))
+        (draft.directory / "tree/index.html").write_bytes(b"<html>")
+        (draft.directory / "tree/css").mkdir()
+        (draft.directory / "tree/css/a.css").write_bytes(b"a{}")
+        return draft
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.store.close()
+
+
+async def test_a_commit_puts_the_tag_and_fills_the_cache(world: World) -> None:
+    draft = world.draft()
+    descriptor = await world.committer.commit(draft, ticket="mine")
+    target = world.target(HOST, "team/site")
+    assert descriptor is not None
+    assert target.tags == {"v1": descriptor.digest}
+    assert world.keeper.kept == {*target.blobs, descriptor.digest}
+    assert world.keeper.tags == {f"{HOST}/team/site:v1": descriptor.digest}
+    (report,) = world.committer.reports()
+    assert (report.ticket, report.progress.phase, report.error) == ("mine", Phase.DONE, None)
+    assert report.descriptor == descriptor
+    assert not draft.is_committing
+
+
+async def test_a_failed_commit_leaves_the_draft_and_says_why(
+    world: World, expect_log: ExpectLog
+) -> None:
+    expect_log(logging.WARNING, r"commit failed draft=localhost:5000/team/site:v1")
+    draft = world.draft()
+    world.target(HOST, "team/site").fail_at = 2
+    with pytest.raises(RegistryFailure):
+        await world.committer.commit(draft)
+    (report,) = world.committer.reports()
+    assert report.progress.phase is Phase.FAILED
+    assert isinstance(report.error, RegistryFailure)
+    assert not draft.is_committing
+    assert not world.keeper.kept
+    assert await world.committer.commit(draft) is not None
+    assert len(world.committer.reports()) == 1
+
+
+async def test_a_full_cache_does_not_fail_what_is_pushed(
+    world: World, expect_log: ExpectLog
+) -> None:
+    expect_log(logging.WARNING, r"pushed content not kept")
+    world.keeper.is_full = True
+    assert await world.committer.commit(world.draft()) is not None
+
+
+async def test_open_files_are_waited_for_and_then_make_it_busy(
+    world: World, expect_log: ExpectLog, autojump_clock: trio.testing.MockClock
+) -> None:
+    expect_log(logging.WARNING, r"open for writing")
+    draft = world.draft()
+    draft.writers = 1
+    with pytest.raises(Busy, match="open for writing"):
+        await world.committer.commit(draft)
+    assert trio.current_time() >= 2.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.committer.commit, draft)
+        await trio.sleep(1)
+        draft.writers = 0
+    assert world.target(HOST, "team/site").tags
+
+
+async def test_a_draft_is_committed_once_at_a_time_and_can_be_cancelled(world: World) -> None:
+    draft = world.draft()
+    target = world.target(HOST, "team/site")
+    target.stalled = True
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+
+            async def run() -> None:
+                with pytest.raises(Aborted):
+                    await world.committer.commit(draft)
+
+            nursery.start_soon(run)
+            await trio.to_thread.run_sync(target.pushing.wait)
+            assert draft.is_committing
+            with pytest.raises(Busy):
+                draft.check_writable()
+            with pytest.raises(Busy):
+                await world.committer.commit(draft)
+            world.committer.cancel(draft)
+    (report,) = world.committer.reports()
+    assert report.progress.phase is Phase.CANCELLED
+    assert not target.tags
+    target.stalled = False
+    assert await world.committer.commit(draft) is not None
+
+
+async def test_a_draft_without_a_name_is_uploaded_and_then_published(world: World) -> None:
+    draft = world.draft(".new")
+    target = world.target(HOST, "team/site")
+    assert await world.committer.commit(draft) is None
+    assert target.blobs
+    assert not target.tags
+    target.counts.clear()
+    descriptor = await world.committer.publish(draft, "v1")
+    assert descriptor is not None
+    assert target.tags == {"v1": descriptor.digest}
+    assert target.counts == {"push_manifest": 1}
+
+
+async def test_publishing_what_is_not_uploaded_is_busy(
+    world: World, expect_log: ExpectLog
+) -> None:
+    expect_log(logging.WARNING, r"not uploaded")
+    expect_log(logging.WARNING, r"changed since")
+    draft = world.draft(".new")
+    with pytest.raises(Busy, match="not uploaded"):
+        await world.committer.publish(draft, "v1")
+    await world.committer.commit(draft)
+    (draft.directory / "tree/index.html").write_bytes(b"<HTML>")
+    with pytest.raises(Busy, match="changed since"):
+        await world.committer.publish(draft, "v1")
+    assert not world.target(HOST, "team/site").tags
+    await world.committer.commit(draft)
+    assert await world.committer.publish(draft, "v1") is not None
+
+
+async def test_what_was_pushed_to_one_repository_is_mounted_into_another(world: World) -> None:
+    await world.committer.commit(world.draft())
+    source = world.target(HOST, "team/site")
+    other = world.target(HOST, "team/other")
+    other.elsewhere["team/site"] = source.blobs
+    await world.committer.commit(world.draft(repository="team/other"))
+    assert other.counts["push_blob"] == 0
+    assert other.counts["mount_blob"] == len(source.blobs)
+
+
+async def test_force_replaces_what_moved(world: World, expect_log: ExpectLog) -> None:
+    expect_log(logging.WARNING, r"moved")
+    target = world.target(HOST, "team/site")
+    await world.committer.commit(world.draft())
+    draft = world.store.create(DraftKey(HOST, "team/site", "v1"))
+    with pytest.raises(TagMoved):
+        await world.committer.commit(draft)
+    draft.tree.set_attribute(draft.tree.top, "user.oras.force", b"1")
+    assert plain_order(draft, PackSettings()).expected is ANY
+    descriptor = await world.committer.commit(draft)
+    assert descriptor is not None
+    assert target.tags["v1"] == descriptor.digest

@@ -1,0 +1,97 @@
+"""Blobs that were made here enter the store verified, by a link where that can be."""
+
+import io
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from orasfs.errors import ContentMismatch
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
+from orasfs.store.adopt import adopt
+from orasfs.store.cas import ContentStore
+
+CONTENT = b"made here" * 1000
+
+
+class _File:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.size = path.stat().st_size
+
+    def open(self) -> BinaryIO:
+        return self._path.open("rb", buffering=0)
+
+
+class _Memory:
+    size = len(CONTENT)
+
+    def open(self) -> BinaryIO:
+        return io.BytesIO(CONTENT)
+
+
+def _descriptor(content: bytes = CONTENT) -> Descriptor:
+    return Descriptor("text/plain", Digest.of(content), len(content))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ContentStore:
+    return ContentStore(tmp_path / "cache")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    return path
+
+
+def _is_clean(store: ContentStore) -> bool:
+    return list(store.ingest_directory.iterdir()) == []
+
+
+def test_a_file_on_the_same_disk_becomes_the_blob_itself(store: ContentStore, file: Path) -> None:
+    adopt(store, _descriptor(), _File(file))
+    blob = store.path_of(_descriptor().digest)
+    assert blob.samefile(file)
+    assert store.read_bytes(_descriptor()) == CONTENT
+    assert _is_clean(store)
+
+
+def test_a_file_that_cannot_be_linked_is_copied(
+    store: ContentStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    adopt(store, _descriptor(), _File(file))
+    assert not store.path_of(_descriptor().digest).samefile(file)
+    assert store.read_bytes(_descriptor()) == CONTENT
+    assert _is_clean(store)
+
+
+def test_bytes_in_memory_are_written(store: ContentStore) -> None:
+    adopt(store, _descriptor(), _Memory())
+    assert store.read_bytes(_descriptor()) == CONTENT
+    assert _is_clean(store)
+
+
+def test_what_is_not_what_it_should_be_is_not_kept(store: ContentStore, file: Path) -> None:
+    wrong = Descriptor("text/plain", Digest.of(b"other"), len(CONTENT))
+    with pytest.raises(ContentMismatch):
+        adopt(store, wrong, _File(file))
+    with pytest.raises(ContentMismatch):
+        adopt(store, _descriptor(b"short"), _File(file))
+    assert not store.has(wrong)
+    assert _is_clean(store)
+    assert file.read_bytes() == CONTENT
+
+
+def test_what_is_there_is_left_alone(store: ContentStore, file: Path) -> None:
+    store.ingest_bytes(_descriptor(), CONTENT)
+    before = store.path_of(_descriptor().digest).stat().st_ino
+    adopt(store, _descriptor(), _File(file))
+    assert store.path_of(_descriptor().digest).stat().st_ino == before
