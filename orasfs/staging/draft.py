@@ -14,6 +14,7 @@ from orasfs.staging import settings
 from orasfs.staging.capture import Captured, capture
 from orasfs.staging.draftrecord import BaseReference, DraftKey, DraftRecord, write_record
 from orasfs.staging.localdisk import translated
+from orasfs.staging.openfile import OpenStaged
 from orasfs.staging.pack import PackSettings
 from orasfs.staging.workspace import Workspace
 
@@ -68,6 +69,15 @@ class Draft:
         """
         if self.is_committing:
             raise Busy(f"{self.key} is being committed")
+
+    def note_writer(self, opened: OpenStaged) -> None:
+        """Count an open file as long as it is open, if it is open for writing."""
+        if opened.is_writable:
+            self.writers += 1
+            opened.on_close = self._writer_closed
+
+    def _writer_closed(self) -> None:
+        self.writers -= 1
 
     def capture(self) -> Captured:
         """Return the content as values. Blocks.

@@ -5,6 +5,7 @@ durable as the disk makes it.
 """
 
 import os
+from collections.abc import Callable
 from functools import partial
 
 import trio
@@ -31,6 +32,9 @@ class OpenStaged:
         fd: which it closes.
         identity: what is open.
         flags: it was opened with.
+
+    Attributes:
+        on_close: called once when it is closed.
     """
 
     is_verified = True
@@ -38,6 +42,7 @@ class OpenStaged:
     def __init__(self, fd: int, identity: Identity, flags: int) -> None:
         self._fd = fd
         self._is_synchronous = bool(flags & _SYNCHRONOUS)
+        self.on_close: Callable[[], None] = lambda: None
         self.identity = identity
         self.is_writable = flags & os.O_ACCMODE != os.O_RDONLY
         identity.fds.append(fd)
@@ -101,6 +106,7 @@ class OpenStaged:
             self.identity.fds.remove(self._fd)
             os.close(self._fd)
             self._fd = -1
+            self.on_close()
 
     def _write(self, offset: int, content: bytes) -> None:
         view = memoryview(content)

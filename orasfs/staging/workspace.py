@@ -11,11 +11,11 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from orasfs.errors import InvalidName
 from orasfs.staging import localdisk
+from orasfs.staging.changes import AttrChanges
 from orasfs.staging.identity import Identities, Identity
 from orasfs.staging.localdisk import refusal, translated
 from orasfs.staging.openfile import OpenStaged, real_flags
@@ -24,23 +24,6 @@ OWN_PREFIX = "user.orasfs."
 _USER_PREFIX = "user."
 _PERMISSIONS = 0o7777
 _NO_ATTRIBUTES = frozenset({errno.ENOTSUP, errno.ENODATA})
-
-
-@dataclass(frozen=True, slots=True)
-class AttrChanges:
-    """What is to be changed of a file's attributes; None where it stays.
-
-    Attributes:
-        mode: permission bits.
-        size: in bytes; a longer file is filled up with zeros.
-        atime_ns: since the epoch.
-        mtime_ns: since the epoch.
-    """
-
-    mode: int | None = None
-    size: int | None = None
-    atime_ns: int | None = None
-    mtime_ns: int | None = None
 
 
 class Workspace:
@@ -164,12 +147,14 @@ class Workspace:
         with translated("open"):
             return OpenStaged(os.open(path, flags), identity, flags)
 
-    def change(self, identity: Identity, changes: AttrChanges) -> None:
-        """Change attributes."""
+    def change(
+        self, identity: Identity, changes: AttrChanges, opened: OpenStaged | None = None
+    ) -> None:
+        """Change attributes; through `opened` where it was given, whatever the mode allows."""
         where = identity.fds[-1] if identity.is_removed and identity.fds else self.path(identity)
         with translated("set attributes"):
             if changes.size is not None:
-                self._truncate(identity, changes.size)
+                self._truncate(identity, changes.size, opened)
             if changes.mode is not None:
                 self._refuse_symlink(identity)
                 os.chmod(where, changes.mode & _PERMISSIONS)  # noqa: PTH101 - may be a number
@@ -250,7 +235,10 @@ class Workspace:
             remove(path)
         self._identities.removed(parent, name, status)
 
-    def _truncate(self, identity: Identity, size: int) -> None:
+    def _truncate(self, identity: Identity, size: int, opened: OpenStaged | None) -> None:
+        if opened is not None and opened.is_writable:
+            os.ftruncate(opened.fd, size)
+            return
         opened = self.open(identity, os.O_WRONLY)
         try:
             os.ftruncate(opened.fd, size)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from orasfs.errors import InvalidName, LocalFailure
+from orasfs.staging.changes import AttrChanges
 from orasfs.staging.identity import Identity
 from orasfs.staging.localdisk import RENAME_EXCHANGE, RENAME_NOREPLACE
-from orasfs.staging.workspace import OWN_PREFIX, AttrChanges, Workspace
+from orasfs.staging.workspace import OWN_PREFIX, Workspace
 
 NAMES = st.sampled_from(["a", "b", "c\udce9"])
 PATHS = st.lists(NAMES, min_size=1, max_size=3)
