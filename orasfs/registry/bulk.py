@@ -15,14 +15,16 @@ from dataclasses import replace
 
 import urllib3
 
-from orasfs.errors import RegistryFailure
+from orasfs.errors import ConnectionBroken, RegistryFailure
 from orasfs.registry import route
+from orasfs.registry.auth import Authorizer
 from orasfs.registry.endpoint import Endpoint
 from orasfs.registry.faults import FOREIGN, unreachable
 from orasfs.registry.pools import Pools
-from orasfs.registry.protocol import Answer
+from orasfs.registry.protocol import Answer, error_of
 from orasfs.registry.settings import RegistrySettings
 from orasfs.registry.stream import ResumingStream, Span, read_answer
+from orasfs.registry.tokenservice import new_authorizer
 from orasfs.registry.upload import BlobUpload, Habits, Job, UploadRequest
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ class BulkTransport:
     Args:
         endpoint: where the registry is.
         settings: deadlines, retries and trust.
+        authorizer: answers what the registry wants to know of who asks; by default, nobody.
         pools: connections, where they are shared.
         wait: waits for an event (a stream being closed) or so many seconds between attempts.
         clock: seconds, monotonic.
@@ -44,6 +47,7 @@ class BulkTransport:
         endpoint: Endpoint,
         settings: RegistrySettings,
         *,
+        authorizer: Authorizer | None = None,
         pools: Pools | None = None,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
         clock: Callable[[], float] = time.monotonic,
@@ -51,6 +55,7 @@ class BulkTransport:
         self._endpoint = endpoint
         self._settings = settings
         self._pools = pools or Pools(settings)
+        self._authorizer = authorizer or new_authorizer(endpoint, settings, self._pools)
         self._wait = wait
         self._clock = clock
         self._lock = threading.Lock()
@@ -98,7 +103,7 @@ class BulkTransport:
             return self._closed.is_set() or job.is_cancelled()
 
         BlobUpload(
-            self._send,
+            lambda request: self._send(request, job.repository),
             replace(job, is_cancelled=is_cancelled),
             self._settings.retry,
             self._habits,
@@ -120,25 +125,57 @@ class BulkTransport:
 
         Redirects are followed anew each time: what they lead to is often signed for minutes only.
         """
-        base = self._endpoint.url()
-        url = base + path
+        url = self._endpoint.url() + path
         headers = route.request_headers(self._settings.user_agent, range_header=range_header)
+        attempt = self._authorizer.attempt("GET", url)
+        while True:
+            response, place = self._follow(url, headers | attempt.headers, subject)
+            if attempt.is_settled(response.status) or route.origin(place) != route.origin(url):
+                return response
+            answer = read_answer(response)
+            if not attempt.renews(answer.headers.get("www-authenticate", "")):
+                raise error_of(replace(answer, refusal=attempt.refusal), subject)
+
+    def _follow(
+        self, url: str, headers: dict[str, str], subject: str
+    ) -> tuple[urllib3.BaseHTTPResponse, str]:
+        """Send a request on to wherever it is redirected; return the answer and its URL."""
         hops = 0
         while True:
             response = self._exchange(url, headers, subject)
             if response.status not in route.REDIRECTS:
-                return response
+                return response, url
             read_answer(response)
             target = route.redirect_target(url, response.headers.get("location", ""), hops)
             headers = route.headers_for_hop(headers, url, target)
             self._watch_trust(target)
             url, hops = target, hops + 1
 
-    def _send(self, request: UploadRequest) -> Answer:
-        """Send one request of an upload; whoever wants it elsewhere is not followed."""
+    def _send(self, request: UploadRequest, repository: str) -> Answer:
+        """Send one request of an upload; whoever wants it elsewhere is not followed.
+
+        Raises:
+            ConnectionBroken: also where the body has to be sent again, with another authorization.
+        """
         is_path = request.target.startswith("/")
-        url = self._endpoint.url() + request.target if is_path else request.target
-        headers = route.request_headers(self._settings.user_agent)
+        base = self._endpoint.url()
+        url = base + request.target if is_path else request.target
+        if route.origin(url) != route.origin(base):  # no credentials leave to another host
+            raise RegistryFailure(f"{request.subject}: the upload's address is of another host")
+        attempt = self._authorizer.attempt(request.method, url, repository)
+        while True:
+            answer = self._send_once(request, url, attempt.headers)
+            if attempt.is_settled(answer.status):
+                return answer
+            if not attempt.renews(answer.headers.get("www-authenticate", "")):
+                return replace(answer, refusal=attempt.refusal)
+            if request.length:
+                raise ConnectionBroken(f"{request.subject}: to be sent again with a new token")
+
+    def _send_once(
+        self, request: UploadRequest, url: str, authorization: dict[str, str]
+    ) -> Answer:
+        headers = route.request_headers(self._settings.user_agent) | authorization
         if request.method not in ("GET", "HEAD"):
             headers |= {**request.headers, "Content-Length": str(request.length)}
         try:
@@ -159,7 +196,7 @@ class BulkTransport:
         response = self._pools.manager_for(url).request(
             method,
             url,
-            body=upload.pieces if upload is not None and upload.length else None,
+            body=upload.open_pieces() if upload is not None and upload.length else None,
             headers=headers,
             redirect=False,
             retries=False,

@@ -4,6 +4,8 @@ Owns which requests an operation takes and what their answers mean. Knows no HTT
 Everything it returns has been parsed; manifests have been verified.
 """
 
+from collections.abc import Callable
+
 from orasfs.errors import (
     ContentMismatch,
     InvalidName,
@@ -15,12 +17,17 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
 from orasfs.oci.manifest import MAX_MANIFEST_BYTES, Index, parse_document
 from orasfs.oci.reference import is_repository
-from orasfs.oci.storage import BlobStream, Page
-from orasfs.registry import protocol
+from orasfs.oci.storage import ANY, BlobContent, BlobStream, Expectation, Page
+from orasfs.registry import protocol, referrers
 from orasfs.registry.bulk import BulkTransport
+from orasfs.registry.credential import CredentialFinder
 from orasfs.registry.endpoint import Endpoint
+from orasfs.registry.pools import Pools
 from orasfs.registry.protocol import Answer
+from orasfs.registry.push import Pusher
+from orasfs.registry.removal import Remover
 from orasfs.registry.settings import RegistrySettings
+from orasfs.registry.tokenservice import new_authorizer
 from orasfs.registry.transport import Call, Transport
 
 _MAX_REFERRER_PAGES = 1000  # of a registry that never ends its list
@@ -29,7 +36,7 @@ _MAX_REFERRER_PAGES = 1000  # of a registry that never ends its list
 class RemoteRegistry:
     """The registry `host` (`HOST[:PORT]`); implements `SourceRegistry`.
 
-    Making one makes no request. `transport` and `bulk` are for tests; by default both are made
+    Making one makes no request. `credentials` are the user's. `transport` and `bulk` are for tests; by default both are made
     from the settings.
     """
 
@@ -38,13 +45,16 @@ class RemoteRegistry:
         host: str,
         settings: RegistrySettings,
         *,
+        credentials: CredentialFinder | None = None,
         transport: Transport | None = None,
         bulk: BulkTransport | None = None,
     ) -> None:
         endpoint = Endpoint(host, plain_http=settings.plain_http)
         self.host = host
-        self._transport = transport or Transport(endpoint, settings)
-        self._bulk = bulk or BulkTransport(endpoint, settings)
+        pools = Pools(settings)
+        authorizer = new_authorizer(endpoint, settings, pools, credentials)
+        self._transport = transport or Transport(endpoint, settings, authorizer=authorizer)
+        self._bulk = bulk or BulkTransport(endpoint, settings, authorizer=authorizer, pools=pools)
 
     def __repr__(self) -> str:
         return f"RemoteRegistry({self.host})"
@@ -86,13 +96,15 @@ class RemoteRegistry:
 
 
 class RemoteRepository:
-    """One repository of a remote registry; implements `Source`."""
+    """One repository of a remote registry; implements `Source` and `Target`."""
 
     def __init__(self, host: str, name: str, transport: Transport, bulk: BulkTransport) -> None:
         self.name = name
         self._subject = f"{host}/{name}"
         self._transport = transport
         self._bulk = bulk
+        self._pusher = Pusher(name, self._subject, transport, bulk, self)
+        self._remover = Remover(name, self._subject, transport, self, self._pusher)
 
     def __repr__(self) -> str:
         return f"RemoteRepository({self._subject})"
@@ -145,7 +157,7 @@ class RemoteRepository:
             answer = await self._transport.send(
                 Call("GET", target, words, MAX_MANIFEST_BYTES, mediatype.OCI_INDEX)
             )
-            if pages == 1 and _lacks_referrers(answer):
+            if pages == 1 and referrers.lacks_api(answer):
                 return await self._referrers_by_tag(subject)
             _expect_200(answer, words)
             found += _manifests_of(answer)
@@ -165,6 +177,38 @@ class RemoteRepository:
         return self._bulk.open_stream(
             path, self._named(str(descriptor.digest)), descriptor.size, start, stop
         )
+
+    async def has_blob(self, descriptor: Descriptor) -> bool:
+        """See `BlobPusher.has_blob`."""
+        return await self._pusher.has_blob(descriptor)
+
+    async def mount_blob(self, descriptor: Descriptor, from_repository: str) -> bool:
+        """See `BlobPusher.mount_blob`."""
+        return await self._pusher.mount_blob(descriptor, from_repository)
+
+    def push_blob(
+        self,
+        descriptor: Descriptor,
+        content: BlobContent,
+        on_progress: Callable[[int], None],
+        is_cancelled: Callable[[], bool],
+    ) -> None:
+        """See `BlobPusher.push_blob`. Blocking: for worker threads."""
+        self._pusher.push_blob(descriptor, content, on_progress, is_cancelled)
+
+    async def push_manifest(
+        self, raw: bytes, media_type: str, reference: str, *, expected: Expectation = ANY
+    ) -> None:
+        """See `ManifestPusher.push_manifest`."""
+        await self._pusher.push_manifest(raw, media_type, reference, expected=expected)
+
+    async def delete_manifest(self, digest: Digest) -> None:
+        """See `TagRemover.delete_manifest`."""
+        await self._remover.delete_manifest(digest)
+
+    async def delete_tag(self, tag: str) -> None:
+        """See `TagRemover.delete_tag`."""
+        await self._remover.delete_tag(tag)
 
     def _named(self, reference: str) -> str:
         return f"{self._subject}{'@' if ':' in reference else ':'}{reference}"
@@ -203,21 +247,8 @@ def _expect_200(answer: Answer, subject: str) -> None:
         raise protocol.error_of(answer, subject)
 
 
-def _lacks_referrers(answer: Answer) -> bool:
-    """Tell whether the registry has no referrers API (the reference client's rule, and 405, 501).
-
-    A 404 that names an unknown repository is an answer of the API; so the caller gets NotFound.
-    """
-    if answer.status == 404:
-        return protocol.error_words(answer)[0] != "NAME_UNKNOWN"
-    if answer.status == 200:
-        media_type = mediatype.strip_parameters(answer.headers.get("content-type", ""))
-        return media_type != mediatype.OCI_INDEX
-    return answer.status in (405, 501)
-
-
 def _manifests_of(answer: Answer) -> tuple[Descriptor, ...]:
-    media_type = mediatype.strip_parameters(answer.headers.get("content-type", ""))
+    media_type = referrers.media_type_of(answer)
     if media_type not in mediatype.INDEX_TYPES:
         return ()
     document = parse_document(answer.body, media_type)

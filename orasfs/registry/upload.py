@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import BinaryIO
 
 from orasfs.errors import (
@@ -58,7 +59,7 @@ class UploadRequest:
         target: a path, or an absolute URL of the registry's own origin.
         subject: what it is about, in words that begin every message.
         headers: beside those of all requests.
-        pieces: the body, whose length is `length` bytes.
+        open_pieces: begins the body, whose length is `length` bytes; once more for each sending.
         is_final: whether the answer may take as long as the registry needs to keep the blob.
     """
 
@@ -66,7 +67,7 @@ class UploadRequest:
     target: str
     subject: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    pieces: Iterable[bytes] = ()
+    open_pieces: Callable[[], Iterable[bytes]] = tuple
     length: int = 0
     is_final: bool = False
 
@@ -225,7 +226,7 @@ class BlobUpload:
         if span is None:
             return self._send(UploadRequest(method, target, subject))
         fields = {"Content-Type": _OCTETS, **(headers or {})}
-        pieces = self._pieces(*span)
+        pieces = partial(self._pieces, *span)
         length = span[1] - span[0]
         return self._send(
             UploadRequest(method, target, subject, fields, pieces, length, is_final=is_final)
