@@ -36,8 +36,8 @@ _MAX_REFERRER_PAGES = 1000  # of a registry that never ends its list
 class RemoteRegistry:
     """The registry `host` (`HOST[:PORT]`); implements `SourceRegistry`.
 
-    Making one makes no request. `credentials` are the user's. `transport` and `bulk` are for tests; by default both are made
-    from the settings.
+    Making one makes no request. `credentials` are the user's; without, all is done as anybody.
+    `transport` and `bulk` are for tests; by default both are made from the settings.
     """
 
     def __init__(

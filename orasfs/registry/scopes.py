@@ -35,9 +35,9 @@ def scopes_of(method: str, url: str, repository: str = "") -> Scopes:
     parts = urlsplit(url)
     if parts.path == "/v2/_catalog":
         return frozenset({CATALOG})
-    name = repository_of(url) or repository
+    name = repository_of(url)
     if not name:
-        return NO_SCOPES
+        return frozenset({f"repository:{repository}:pull,push"}) if repository else NO_SCOPES
     found = {f"repository:{name}:{_actions(method, parts.path)}"}
     if method == "POST":
         sources = parse_qs(parts.query).get("from", [])

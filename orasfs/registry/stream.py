@@ -303,5 +303,6 @@ def read_answer(response: urllib3.BaseHTTPResponse) -> Answer:
         body = b""  # its words are lost; its status says enough
     if len(body) == protocol.MAX_ERROR_BYTES:
         response.close()
-    fields = {name.lower(): value for name, value in response.headers.items()}
+    # Merged: there may be a challenge in each of several WWW-Authenticate headers.
+    fields = {name.lower(): value for name, value in response.headers.itermerged()}
     return Answer("", response.status, fields, body)

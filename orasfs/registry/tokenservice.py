@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from orasfs.errors import Unreachable
 from orasfs.registry import protocol, route
+from orasfs.registry.auth import Authorizer
+from orasfs.registry.credential import CredentialFinder, NoCredentials
+from orasfs.registry.endpoint import Endpoint
 from orasfs.registry.faults import FOREIGN, unreachable
 from orasfs.registry.pools import Pools
 from orasfs.registry.protocol import Answer
@@ -22,6 +24,10 @@ from orasfs.registry.tokens import MAX_TOKEN_BYTES, TokenRequest
 logger = logging.getLogger(__name__)
 
 DEADLINE_SECONDS = 30.0
+
+
+def _sleep(seconds: float) -> None:
+    threading.Event().wait(seconds)
 
 
 class TokenService:
@@ -39,23 +45,21 @@ class TokenService:
         settings: RegistrySettings,
         pools: Pools,
         *,
-        wait: Callable[[float], object] | None = None,
+        wait: Callable[[float], object] = _sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._user_agent = settings.user_agent
         deadline = min(settings.retry.deadline_seconds, DEADLINE_SECONDS)
         self._policy = replace(settings.retry, deadline_seconds=deadline)
         self._pools = pools
-        self._closed = threading.Event()
-        self._wait = wait or self._closed.wait
+        self._wait = wait
         self._clock = clock
-
-    def close(self) -> None:
-        """Wait for nothing any more."""
-        self._closed.set()
 
     def send(self, request: TokenRequest, subject: str) -> Answer:
         """Send a request and return the last answer, of any status.
+
+        An answer that asks to come again is heeded here; broken connections are the caller's,
+        who has a policy for them.
 
         Args:
             request: to a realm that has been checked.
@@ -69,22 +73,14 @@ class TokenService:
         while True:
             attempt += 1
             try:
-                outcome: Answer | Unreachable = self._exchange(request)
+                answer = self._exchange(request)
             except FOREIGN as error:
-                outcome = unreachable(error, subject)
-                outcome.__cause__ = error
-            failure: Unreachable | int
-            wish = None
-            if isinstance(outcome, Answer):
-                failure = outcome.status
-                wish = protocol.retry_after_of(outcome, datetime.now(tz=UTC))
-            else:
-                failure = outcome
-            delay = self._policy.decide(attempt, self._clock() - started, failure, wish)
-            if delay is None or self._closed.is_set():
-                if isinstance(outcome, Answer):
-                    return outcome
-                raise outcome
+                raise unreachable(error, subject) from error
+            wish = protocol.retry_after_of(answer, datetime.now(tz=UTC))
+            elapsed = self._clock() - started
+            delay = self._policy.decide(attempt, elapsed, answer.status, wish)
+            if delay is None:
+                return answer
             self._wait(delay)
 
     def _exchange(self, request: TokenRequest) -> Answer:
@@ -112,5 +108,16 @@ class TokenService:
             response.status,
             (self._clock() - started) * 1000,
         )
-        fields = {name.lower(): value for name, value in response.headers.items()}
+        fields = {name.lower(): value for name, value in response.headers.itermerged()}
         return Answer(request.url, response.status, fields, body[:MAX_TOKEN_BYTES])
+
+
+def new_authorizer(
+    endpoint: Endpoint,
+    settings: RegistrySettings,
+    pools: Pools,
+    credentials: CredentialFinder | None = None,
+) -> Authorizer:
+    """Return what authorizes requests to a registry; without credentials as anybody."""
+    service = TokenService(settings, pools)
+    return Authorizer(endpoint.host, endpoint.url, credentials or NoCredentials(), service.send)

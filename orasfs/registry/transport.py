@@ -10,20 +10,27 @@ INVARIANT: every call ends within `total_seconds`, and no body grows beyond its 
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeVar, TypeVarTuple
 
 import httpx
 import trio
 
 from orasfs.errors import InvalidContent, RegistryFailure, TimedOut, Unreachable
 from orasfs.registry import protocol, route
+from orasfs.registry.auth import Authorizer
 from orasfs.registry.endpoint import Endpoint
 from orasfs.registry.faults import FOREIGN, unreachable
+from orasfs.registry.pools import Pools
 from orasfs.registry.protocol import Answer
 from orasfs.registry.settings import RegistrySettings
+from orasfs.registry.tokenservice import new_authorizer
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 _CLOSE_SECONDS = 2.0
 _KEEPALIVE_SECONDS = 30.0
@@ -67,6 +74,7 @@ class Transport:
     Args:
         endpoint: where the registry is.
         settings: deadlines, retries and trust.
+        authorizer: answers what the registry wants to know of who asks; by default, nobody.
         transport_factory: makes the httpx transport for requests with or without TLS, by a proxy
             or directly.
         sleep: waits between attempts.
@@ -77,6 +85,7 @@ class Transport:
         endpoint: Endpoint,
         settings: RegistrySettings,
         *,
+        authorizer: Authorizer | None = None,
         transport_factory: TransportFactory | None = None,
         sleep: Callable[[float], Awaitable[None]] = trio.sleep,
     ) -> None:
@@ -84,7 +93,9 @@ class Transport:
         self._settings = settings
         self._new_transport = transport_factory or self._http_transport
         self._sleep = sleep
+        self._authorizer = authorizer or new_authorizer(endpoint, settings, Pools(settings))
         self._limiter = trio.CapacityLimiter(settings.concurrency)
+        self._thread_limiter = trio.CapacityLimiter(settings.concurrency)
         self._transports: dict[tuple[bool, str | None], httpx.AsyncBaseTransport] = {}
         self._warned: set[str] = set()
 
@@ -138,7 +149,7 @@ class Transport:
         """Make one attempt; a failure of the network is a value, for the policy to judge."""
         try:
             async with self._limiter:
-                return await self._follow(call)
+                return await self._ask(call)
         except Unreachable as error:
             return error
         except FOREIGN as error:
@@ -146,8 +157,8 @@ class Transport:
             failure.__cause__ = error
             return failure
 
-    async def _follow(self, call: Call) -> Answer:
-        """Send to the registry and on to wherever it redirects."""
+    async def _ask(self, call: Call) -> Answer:
+        """Send to the registry, again while another authorization may help."""
         base = await self._base_url()
         url = (
             call.target if call.target.startswith(("http://", "https://")) else base + call.target
@@ -157,6 +168,25 @@ class Transport:
         headers = route.request_headers(self._settings.user_agent, call.accept)
         if call.content_type:
             headers["Content-Type"] = call.content_type
+        attempt = self._authorizer.attempt_now(call.method, url)
+        if attempt is None:
+            attempt = await self._in_thread(self._authorizer.attempt, call.method, url)
+        while True:
+            answer = await self._follow(call, url, headers | attempt.headers)
+            is_elsewhere = route.origin(answer.url) != route.origin(base)
+            if attempt.is_settled(answer.status) or is_elsewhere:
+                return answer
+            challenges = answer.headers.get("www-authenticate", "")
+            if not challenges or not await self._in_thread(attempt.renews, challenges):
+                return replace(answer, refusal=attempt.refusal)
+
+    async def _in_thread(self, work: Callable[[*Arguments], T], *args: *Arguments) -> T:
+        return await trio.to_thread.run_sync(
+            work, *args, abandon_on_cancel=True, limiter=self._thread_limiter
+        )
+
+    async def _follow(self, call: Call, url: str, headers: dict[str, str]) -> Answer:
+        """Send a request on to wherever it is redirected."""
         hops = 0
         while True:
             answer = await self._exchange(call, url, headers)
