@@ -32,7 +32,7 @@ _BYTES_PER_TREE_FILE = 40_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; 0 is a success, 1 wrong or missed results, 2 that it could not run."""
+    """Run the benchmark; 0 is a success, 1 wrong or missed results, 2 that it could not."""
     options = _parse(arguments)
     lacking = _lacking(options)
     if lacking:
@@ -45,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ProgramFailed as error:
         print(f"bench: {error}\n{daemon_log(directory)[-_LOG_SHOWN:]}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     finally:
         _remove(directory, keep=options.keep)
     print(report.as_text(), end="")
@@ -62,6 +64,8 @@ def _measure(directory: Path, options: argparse.Namespace) -> Report:
         for name in options.cases or CASES:
             case = CASES[name](lab)
             results.append(run_case(case, options.runs, _progress))
+            if results[-1].failure is not None:
+                _progress(daemon_log(directory)[-_LOG_SHOWN:])
     facts: dict[str, int | str] = {"runs": options.runs, "size": options.size}
     facts["files"] = options.files
     return Report(described, facts, results, _notes())

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scripts.benchmarks.case import Better, Case, Comparison, Gauge, VerificationFailed
+from scripts.benchmarks.processes import ProgramFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def compare(timings: Sequence[Timing], comparison: Comparison) -> Ratio | None:
 
 
 def run_case(case: Case, runs: int, progress: Callable[[str], None]) -> CaseResult:
-    """Run one case; a failed verification ends it and is its result, not an exception."""
+    """Run one case; what goes wrong ends it and is its result, so that other cases still run."""
     failure: str | None = None
     seconds: dict[str, list[float]] = {}
     try:
@@ -97,7 +98,7 @@ def run_case(case: Case, runs: int, progress: Callable[[str], None]) -> CaseResu
         for turn in range(1, runs + 1):
             progress(f"{case.name}: run {turn} of {runs}")
             _run_round(case, seconds, progress)
-    except VerificationFailed as error:
+    except (VerificationFailed, ProgramFailed) as error:
         failure = str(error)
     finally:
         gauges = tuple(case.gauges())
