@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import cachetools
 
-from orasfs.errors import CredentialsRejected, OrasfsError, TimedOut
+from orasfs.errors import CredentialsRejected, OrasfsError, RegistryFailure, TimedOut
 from orasfs.registry import route
 from orasfs.registry.challenge import Challenge, parse_challenges
 from orasfs.registry.credential import Credential, CredentialFinder
@@ -184,18 +184,21 @@ class Authorizer:
         refused: Grant | None,
     ) -> None:
         """Do the work for all who wait for the flight."""
+        outcome: Grant | Refusal | OrasfsError | None = None
         try:
-            found = self._seek(scopes, challenge, refused)
-        except BaseException as error:
-            self._land(scopes)
-            flight.set_exception(error)
-            if not isinstance(error, OrasfsError):
-                raise
-        else:
-            self._land(scopes, found)
-            flight.set_result(found)
+            outcome = self._seek(scopes, challenge, refused)
+        except OrasfsError as error:
+            outcome = error
+        finally:
+            self._land(scopes, outcome)
+            if isinstance(outcome, Grant | Refusal):
+                flight.set_result(outcome)
+            else:  # None: what was not foreseen goes on its way, and nobody waits for ever
+                flight.set_exception(
+                    RegistryFailure(f"{self._host}: no token") if outcome is None else outcome
+                )
 
-    def _land(self, scopes: Scopes, found: Grant | Refusal | None = None) -> None:
+    def _land(self, scopes: Scopes, found: object) -> None:
         with self._lock:
             del self._flights[scopes]
             if isinstance(found, Grant):

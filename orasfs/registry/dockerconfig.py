@@ -66,7 +66,9 @@ def parse_config(raw: bytes) -> DockerConfig:
 
 
 def _section(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    section = document.get(name) or {}  # null is what some tools write for an empty one
+    section = document.get(name)
+    if section is None:  # null is what some tools write for an empty one
+        return {}
     if not isinstance(section, dict):
         raise InvalidContent(f"{name} is not a JSON object")
     return section
