@@ -27,7 +27,7 @@ _DELETED_STATUSES = frozenset({200, 202, 204})
 # docker-registry answers a tag with 400, ECR with 404, GHCR and Docker Hub with 405.
 _NOT_BY_TAG = frozenset({400, 404, 405, 501})
 _EMPTY = Descriptor(mediatype.EMPTY, EMPTY_JSON_DIGEST, len(EMPTY_JSON))
-_RESTORE_SECONDS = 30.0
+_REPLACE_SECONDS = 300.0
 ARTIFACT_TYPE = "application/vnd.orasfs.removed.v1"
 
 
@@ -81,18 +81,26 @@ class Remover:
             await self._delete(digest)
         except NotFound as error:
             raise Unsupported(f"{self._subject}: the registry deletes no manifests") from error
+        # Shielded: whoever gives up now must not leave the tag on the replacement.
+        with trio.move_on_after(_REPLACE_SECONDS, shield=True):
+            await self._replace(tag, found, raw, replacement)
+            return
+        raise Busy(f"{self._subject}:{tag}: not removed in time; it was {found.digest}")
+
+    async def _replace(self, tag: str, found: Descriptor, raw: bytes, replacement: bytes) -> None:
+        digest = Digest.of(replacement)
+        failure: OrasfsError
         try:
             await self._pusher.push_manifest(
                 replacement, mediatype.OCI_MANIFEST, tag, expected=found.digest
             )
             await self._delete(digest)
         except OrasfsError as error:
-            await self._restore(tag, found, raw, digest)
-            raise Busy(f"{self._subject}:{tag}: it was not removed: {error}") from error
-        except trio.Cancelled:
-            with trio.move_on_after(_RESTORE_SECONDS, shield=True):
-                await self._restore(tag, found, raw, digest)
-            raise
+            failure = error
+        else:
+            return
+        await self._restore(tag, found, raw, digest)
+        raise Busy(f"{self._subject}:{tag}: it was not removed: {failure}") from failure
 
     async def _restore(self, tag: str, found: Descriptor, raw: bytes, replacement: Digest) -> None:
         """Put back what the tag named, if it names the replacement.
