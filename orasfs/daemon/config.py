@@ -30,6 +30,10 @@ class MountConfig:
         cache: the directory of the cache.
         plain_http: True and False decide for all registries, None lets each be looked at.
         is_strict: whether nothing unverified is served.
+        packing: what directories of drafts become: `tar` or `files`.
+        compression: of packed directories: `gzip`, `zstd` or `none`.
+        allow_links: pack links that no pull would restore.
+        may_delete: whether tags and manifests can be removed.
         kernel_flags: mount options that the kernel understands by itself.
     """
 
@@ -48,6 +52,10 @@ class MountConfig:
     plain_http: bool | None = None
     allow_other: bool = False
     read_only: bool = False
+    packing: str = "tar"
+    compression: str = "gzip"
+    allow_links: bool = False
+    may_delete: bool = False
     log_level: str = "INFO"
     log_file: Path | None = None
     kernel_flags: tuple[str, ...] = ()
@@ -71,7 +79,7 @@ IGNORED = frozenset(
 KERNEL_FLAGS = frozenset({"noexec"})
 LATER = frozenset(
     {
-        *("edit", "eager", "delete", "links", "pack", "compression"),
+        *("edit", "eager"),
         *("offline", "cache_size", "index"),
     }
 )
@@ -147,6 +155,11 @@ _VALUED: dict[str, _Parser] = {
     "images": _choice("images", "merge_images", {"merged": True, "blobs": False}),
     "catalog": _choice("catalog", "catalog_complete", {"complete": True}),
     "verify": _choice("verify", "is_strict", {"lazy": False, "strict": True}),
+    "pack": _choice("pack", "packing", {"tar": "tar", "files": "files"}),
+    "compression": _choice(
+        "compression", "compression", {name: name for name in ("gzip", "zstd", "none")}
+    ),
+    "links": _choice("links", "allow_links", {"inside": False, "any": True}),
     "plain_http": _choice("plain_http", "plain_http", {"true": True, "false": False}),
     "cache": _path("cache"),
     "log_file": _path("log_file"),
@@ -158,6 +171,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "allow_other": {"allow_other": True},
     "ro": {"read_only": True},
     "rw": {"read_only": False},
+    "delete": {"may_delete": True},
 }
 
 

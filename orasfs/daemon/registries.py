@@ -17,8 +17,9 @@ from orasfs.daemon.health import Health, RegistryHealth, WatchedRegistry
 from orasfs.daemon.norepository import NoRepository
 from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, find_layouts
 from orasfs.errors import HostUnreachable, InvalidName, NotFound, TimedOut
-from orasfs.oci.storage import Page, Source, SourceRegistry
+from orasfs.oci.storage import Page, Source, SourceRegistry, Target
 from orasfs.store.layout import LayoutRegistry
+from orasfs.store.layoutwriter import LayoutTarget
 from orasfs.vfs.ports import Registry, Repository
 
 RESOLVE_SECONDS = 5.0  # for a host's name
@@ -28,8 +29,16 @@ MAX_HOSTS = 4096
 _ABSENT = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 
 
+class Endpoint(Source, Target, Protocol):
+    """One repository, for reading and writing."""
+
+
 class ClosableRegistry(SourceRegistry, Protocol):
-    """A source that holds connections."""
+    """A source and target that holds connections."""
+
+    def repository(self, name: str) -> Endpoint:
+        """Return the repository of that full name; makes no request."""
+        ...
 
     async def aclose(self) -> None:
         """Close them. Harmless twice."""
@@ -92,7 +101,7 @@ class MountRegistries:
         self._connect = connect
         self._cached = cached
         self._registries: dict[str, CachedRegistry] = {}
-        self._clients: list[ClosableRegistry] = []
+        self._clients: dict[str, ClosableRegistry] = {}
         self._health: dict[str, Health] = {}
         self._exists: cachetools.TTLCache[str, bool] = cachetools.TTLCache(
             MAX_HOSTS, RESOLVED_SECONDS, timer=trio.current_time
@@ -109,6 +118,18 @@ class MountRegistries:
             found = CachedRegistry(host, self._open(host), self._cached)
             self._registries[host] = found
         return found
+
+    def target(self, host: str, name: str) -> Target:
+        """Return a repository for writing, past the cache; makes no request.
+
+        Raises:
+            NotFound: there is no such layout.
+            InvalidName: no repository can be called so.
+        """
+        if host.startswith(LAYOUT_PREFIX):
+            return LayoutTarget(self._layout(host.removeprefix(LAYOUT_PREFIX)))
+        self.registry(host)
+        return self._clients[host].repository(name)
 
     def known(self) -> Sequence[str]:
         """Return the names to list: hosts, or of a mount of layouts the names of those."""
@@ -135,14 +156,14 @@ class MountRegistries:
 
     async def aclose(self) -> None:
         """Close all clients."""
-        for client in self._clients:
+        for client in self._clients.values():
             await client.aclose()
 
     def _open(self, host: str) -> SourceRegistry:
         if host.startswith(LAYOUT_PREFIX):
             return LayoutRegistry(self._layout(host.removeprefix(LAYOUT_PREFIX)))
         client = self._connect(host)
-        self._clients.append(client)
+        self._clients[host] = client
         self._health[host] = Health(time.time)
         return WatchedRegistry(client, self._health[host])
 

@@ -63,6 +63,7 @@ class Report:
         progress: how far it is.
         error: why it failed.
         descriptor: of the manifest that was put.
+        reference: by which it is found.
     """
 
     draft_id: str
@@ -71,6 +72,7 @@ class Report:
     progress: Progress = field(default_factory=Progress)
     error: OrasfsError | None = None
     descriptor: Descriptor | None = None
+    reference: str = ""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope, repr=False)
     is_cancelled: bool = False
 
@@ -132,7 +134,7 @@ class Committer:
             report.is_cancelled = True
             report.scope.cancel()
 
-    async def commit(self, draft: Draft, ticket: str = "") -> Descriptor | None:
+    async def commit(self, draft: Draft, token: str = "") -> Descriptor | None:
         """Commit a draft; one without a valid tag for a name only has its blobs uploaded.
 
         Nobody can write into the draft meanwhile; afterwards, if a manifest was put, it is to be
@@ -140,7 +142,7 @@ class Committer:
 
         Args:
             draft: what.
-            ticket: for the report.
+            token: for the report.
 
         Returns:
             The manifest's descriptor, None if there is no tag: then `publish` puts it.
@@ -150,7 +152,7 @@ class Committer:
             Aborted: `cancel` was called.
             OrasfsError: why it failed; the draft is as it was.
         """
-        return await self._report(draft, ticket, partial(self._commit, draft))
+        return await self._report(draft, token, partial(self._commit, draft))
 
     async def publish(
         self, draft: Draft, tag: str, *, expected: Expectation = ANY
@@ -232,6 +234,7 @@ class Committer:
     async def _finish(self, order: Order, tag: str, uploaded: Uploaded, report: Report) -> None:
         """Keep what was pushed. Cannot be stopped: it has happened."""
         report.descriptor = uploaded.descriptor
+        report.reference = order.reference(tag)
         report.progress.phase = Phase.KEEPING
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._keep, order, uploaded)
@@ -242,9 +245,8 @@ class Committer:
             known[order.repository] = None
         totals = report.progress.totals()
         logger.info(
-            "committed draft=%s tag=%s digest=%s blobs=%d skipped=%d sent_bytes=%d",
-            report.label,
-            tag,
+            "committed reference=%s digest=%s blobs=%d skipped=%d sent_bytes=%d",
+            report.reference,
             uploaded.descriptor.digest,
             totals.blobs,
             totals.skipped,

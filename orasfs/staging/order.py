@@ -55,6 +55,10 @@ class Order:
     mounts_from: tuple[str, ...] = ()
     fetch_kept: FetchKept = field(default=fetch_nothing, repr=False)
 
+    def reference(self, tag: str) -> str:
+        """Return how every client calls what has this tag."""
+        return f"{self.registry}{'/' if self.repository else ''}{self.repository}:{tag}"
+
     def surroundings(self, mounts_from: MountsFrom, now: Callable[[], int]) -> Surroundings:
         """Return what a commit needs besides the content and the target."""
         return Surroundings(mounts_from, self.fetch_kept, now)

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from orasfs.daemon.registries import RESOLVED_SECONDS, MountRegistries
+from orasfs.daemon.registries import RESOLVED_SECONDS, Endpoint, MountRegistries
 from orasfs.daemon.source import MountSource
 from orasfs.errors import HostUnreachable, InvalidName, NotFound, TimedOut
 from orasfs.oci.descriptor import EMPTY_JSON_DIGEST, Descriptor
@@ -28,7 +28,7 @@ class FakeClient:
         self.host = host
         self.is_closed = False
 
-    def repository(self, name: str) -> Source:
+    def repository(self, name: str) -> Endpoint:
         raise InvalidName(name)
 
     async def list_repositories(self, token: str | None = None) -> Page:

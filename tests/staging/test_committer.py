@@ -77,7 +77,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 async def test_a_commit_puts_the_tag_and_fills_the_cache(world: World) -> None:
     draft = world.draft()
-    descriptor = await world.committer.commit(draft, ticket="mine")
+    descriptor = await world.committer.commit(draft, "mine")
     target = world.target(HOST, "team/site")
     assert descriptor is not None
     assert target.tags == {"v1": descriptor.digest}

@@ -1,0 +1,66 @@
+"""`MOUNT/.orasfs/commits.json`: what each commit is doing, or how it ended.
+
+Owns the form of that document. Pure: reports go in.
+"""
+
+import errno
+from typing import Any
+
+from orasfs.errors import OrasfsError
+from orasfs.fuse.errno import errno_of
+from orasfs.staging.committer import Report
+
+COMMITS = "commits.json"
+
+
+def commit_document(report: Report) -> dict[str, Any]:
+    """Return one commit: sizes in bytes, `there` counts the blobs that need nothing more."""
+    progress = report.progress
+    totals = progress.totals()
+    return {
+        "draft": report.draft_id,
+        "name": report.label,
+        "ticket": report.ticket,
+        "phase": progress.phase.value,
+        "blobs": totals.blobs,
+        "there": totals.there,
+        "skipped": totals.skipped,
+        "size": totals.size,
+        "sent": totals.sent,
+        "skipped_size": totals.skipped_size,
+        "active": [
+            {
+                "name": blob.name,
+                "digest": str(blob.digest),
+                "size": blob.size,
+                "sent": blob.sent,
+            }
+            for blob in progress.active()
+        ],
+        "warnings": list(progress.warnings),
+        "reference": report.reference or None,
+        "digest": str(report.descriptor.digest) if report.descriptor else None,
+        "error": _error(report.error) if report.error else None,
+    }
+
+
+def _error(error: OrasfsError) -> dict[str, str]:
+    number = errno_of(error)
+    return {
+        "kind": type(error).__name__,
+        "errno": errno.errorcode.get(number, str(number)),
+        "message": str(error),
+    }
+
+
+def upload_documents(report: Report) -> list[dict[str, str | int]]:
+    """Return the blobs that a commit sends now, in the form of `transfers.json`."""
+    return [
+        {
+            "digest": str(blob.digest),
+            "size": blob.size,
+            "sent": blob.sent,
+            "state": "sending",
+        }
+        for blob in report.progress.active()
+    ]

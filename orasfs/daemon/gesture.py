@@ -1,0 +1,141 @@
+"""What the command asks of a mount that is up: by extended attributes and control files.
+
+Owns how a path is found to be in a mount, and the calls that touch it. Whatever may wait for the
+network is done by a helper process, which can be given up: the kernel lets nobody interrupt a
+process that waits for a lookup. Control files are answered from memory and are read at once.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orasfs.errors import LocalFailure, MountFailed, TimedOut
+from orasfs.fuse.mountinfo import FILESYSTEM_TYPE, Mount, read_mounts
+
+ANSWER_SECONDS = 45.0  # longer than a mount waits by default before it gives up itself
+MAX_ERROR_BYTES = 64 * 1024
+_CALL = (
+    "import os, sys\n"
+    "what, path, name, value = sys.argv[1:]\n"
+    "path = os.fsencode(path)\n"
+    "try:\n"
+    "    if what == 'set':\n"
+    "        os.setxattr(path, name, os.fsencode(value))\n"
+    "    elif what == 'get':\n"
+    "        sys.stdout.buffer.write(os.getxattr(path, name))\n"
+    "    else:\n"
+    "        sys.stdout.buffer.write(open(path, 'rb').read(65536))\n"
+    "except OSError as error:\n"
+    "    sys.exit(error.errno)\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A path inside a mount of ours."""
+
+    mount: Mount
+    path: str
+
+    @property
+    def control(self) -> Path:
+        """The directory of the mount's control files."""
+        return Path(self.mount.path) / ".orasfs"
+
+
+def locate(text: str) -> Spot:
+    """Find the mount that a path is in, touching nothing where the text says it.
+
+    Raises:
+        MountFailed: it is in no mount of ours.
+    """
+    mounts = [mount for mount in read_mounts() if mount.type == FILESYSTEM_TYPE]
+    absolute = os.path.normpath(Path(text).absolute())
+    for path in (absolute, os.path.realpath(absolute)):
+        within = [mount for mount in mounts if _is_within(path, mount.path)]
+        if within:
+            return Spot(max(within, key=lambda mount: len(mount.path)), path)
+    raise MountFailed(f"{text}: not in a mount of orasfs")
+
+
+def _is_within(path: str, mountpoint: str) -> bool:
+    return path == mountpoint or path.startswith(mountpoint.rstrip("/") + "/")
+
+
+def set_attribute(spot: Spot, name: str, value: str) -> None:
+    """Set an extended attribute, which is how a mount is told to do something.
+
+    Raises:
+        LocalFailure: it was refused; the message has the mount's own words where it has any.
+        TimedOut: no answer came.
+    """
+    number, _ = _call("set", spot.path, name, value)
+    if number:
+        words = last_error(spot) or os.strerror(number)
+        raise LocalFailure(f"{spot.path}: {words}", number)
+
+
+def get_attribute(spot: Spot, name: str) -> str | None:
+    """Return an extended attribute, None if the path has none of that name.
+
+    Raises:
+        LocalFailure: it cannot be had.
+        TimedOut: no answer came.
+    """
+    number, value = _call("get", spot.path, name, "")
+    if number in (errno.ENODATA, errno.EOPNOTSUPP):
+        return None
+    if number:
+        raise LocalFailure(f"{spot.path}: {os.strerror(number)}", number)
+    return value.decode("utf-8", "replace")
+
+
+def last_error(spot: Spot) -> str:
+    """Return what an artifact, or its repository, says of its last failure, "" if nothing."""
+    for place in (spot.path, os.path.dirname(spot.path)):  # noqa: PTH120 - a string as given
+        with contextlib.suppress(TimedOut):
+            number, text = _call("read", f"{place}/.oras/error", "", "")
+            line = text.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            if not number and line:
+                # Behind the time, the operation and the kind of failure.
+                return line.partition(": ")[2].partition(": ")[2] or line
+    return ""
+
+
+def read_control(spot: Spot, name: str) -> Any:  # noqa: ANN401 - a document of JSON
+    """Return a JSON document among the control files.
+
+    Raises:
+        MountFailed: the mount has gone, or does not have it.
+    """
+    path = spot.control / name
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise MountFailed(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise MountFailed(f"{path}: not JSON: {error}") from error
+
+
+def _call(what: str, path: str, name: str, value: str) -> tuple[int, bytes]:
+    """Do it in a helper; return the errno, 0 for none, and what came."""
+    command = [sys.executable, "-I", "-S", "-c", _CALL, what, path, name, value]
+    helper = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own lines
+    try:
+        output, _ = helper.communicate(timeout=ANSWER_SECONDS)
+    except BaseException as error:
+        helper.kill()
+        if helper.stdout is not None:
+            helper.stdout.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            helper.wait(1.0)
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise TimedOut(f"{path}: no answer within {ANSWER_SECONDS:g} seconds") from error
+        raise
+    return helper.returncode, output
