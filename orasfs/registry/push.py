@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from orasfs.errors import NotFound, RegistryFailure, TagMoved, TooLarge, Unreachable
+from orasfs.errors import InvalidName, NotFound, RegistryFailure, TagMoved, TooLarge, Unreachable
 from orasfs.oci import mediatype
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
 from orasfs.oci.manifest import MAX_MANIFEST_BYTES, Index, Manifest
+from orasfs.oci.reference import is_tag
 from orasfs.oci.storage import ANY, BlobContent, Expectation, ManifestFetcher, Resolver
 from orasfs.registry import protocol, referrers, uploads
 from orasfs.registry.bulk import BulkTransport
@@ -98,6 +99,8 @@ class Pusher:
         self, raw: bytes, media_type: str, reference: str, *, expected: Expectation = ANY
     ) -> None:
         """See `ManifestPusher.push_manifest`."""
+        if ":" not in reference and not is_tag(reference):
+            raise InvalidName(f"tag {reference[:140]!r}: not a valid one")
         digest = _digest_for(raw, reference)
         subject = self._named(reference)
         if len(raw) > MAX_MANIFEST_BYTES:

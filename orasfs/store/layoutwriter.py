@@ -82,18 +82,18 @@ class LayoutTarget:
     """The one repository of a layout, for writing; implements `orasfs.oci.storage.Target`.
 
     Args:
-        path: of the layout, which exists; see `create_layout`.
+        path: of the layout, which exists; see `create_layout`. Kept as an attribute.
         lock_seconds: how long to wait for another writer.
     """
 
     def __init__(self, path: Path, *, lock_seconds: float = _LOCK_SECONDS) -> None:
-        self._path = path
+        self.path = path
         self._lock_seconds = lock_seconds
         self._source = LayoutSource(path)
         self._limiter = trio.CapacityLimiter(2)
 
     def __repr__(self) -> str:
-        return f"<LayoutTarget {self._path}>"
+        return f"<LayoutTarget {self.path}>"
 
     async def resolve(self, reference: str) -> Descriptor:
         """See `Resolver.resolve`."""
@@ -173,12 +173,12 @@ class LayoutTarget:
             return path.is_file() and path.stat().st_size == descriptor.size
 
     def _path_of(self, digest: Digest) -> Path:
-        return self._path / "blobs" / digest.algorithm / digest.hex
+        return self.path / "blobs" / digest.algorithm / digest.hex
 
     @contextmanager
     def _ingesting(self, descriptor: Descriptor) -> Iterator[ingest.Ingest]:
         """Take a blob by way of a temporary file, of which nothing is left if it fails."""
-        directory = self._path / "ingest"
+        directory = self.path / "ingest"
         with disk.translated(f"ingest {descriptor.digest}"):
             directory.mkdir(exist_ok=True)
             ingest.sweep(directory)
@@ -217,7 +217,7 @@ class LayoutTarget:
         def edit(index: bytes) -> bytes:
             path = self._path_of(digest)
             if digest not in parse_index(index).manifests and not path.is_file():
-                raise NotFound(f"{digest}: not in the layout {self._path}")
+                raise NotFound(f"{digest}: not in the layout {self.path}")
             return layoutedit.remove_manifest(index, digest)
 
         self._edit_index(edit)
@@ -228,14 +228,14 @@ class LayoutTarget:
     def _delete_tag(self, tag: str) -> None:
         def edit(index: bytes) -> bytes:
             if tag not in parse_index(index).tags:
-                raise NotFound(f"{tag}: no such tag in the layout {self._path}")
+                raise NotFound(f"{tag}: no such tag in the layout {self.path}")
             return layoutedit.remove_tag(index, tag)
 
         self._edit_index(edit)
 
     def _edit_index(self, edit: _Edit) -> None:
         """Replace index.json by what `edit` makes of it, while no other of us does the same."""
-        path = self._path / "index.json"
+        path = self.path / "index.json"
         with self._locked(), disk.translated(f"change {path}"):
             try:
                 before = path.read_bytes()
@@ -248,14 +248,14 @@ class LayoutTarget:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the lock of index.json; that file stays, since removing it would split the lock."""
-        path = self._path / "index.json.lock"
+        path = self.path / "index.json.lock"
         deadline = time.monotonic() + self._lock_seconds
         with disk.translated(f"lock {path}"):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             while not _try_lock(fd, path):
                 if time.monotonic() > deadline:
-                    raise Busy(f"{self._path}: another process keeps changing this layout")
+                    raise Busy(f"{self.path}: another process keeps changing this layout")
                 # flock itself would wait for ever.
                 threading.Event().wait(_LOCK_POLL_SECONDS)
             yield
