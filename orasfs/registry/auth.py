@@ -92,7 +92,6 @@ class Authorizer:
         self._grants: cachetools.LRUCache[Scopes, Grant] = cachetools.LRUCache(MAX_GRANTS)
         self._flights: dict[Scopes, Future[Grant | Refusal]] = {}
         self._basic: Challenge | None = None
-        self._accepted: cachetools.LRUCache[str, bool] = cachetools.LRUCache(64)
         self._rejected: cachetools.TTLCache[Credential, OrasfsError] = cachetools.TTLCache(
             64, REFUSED_SECONDS, timer=clock
         )
@@ -144,11 +143,6 @@ class Authorizer:
     def is_fresh(self, grant: Grant) -> bool:
         """Tell whether a grant is in the first half of its life."""
         return self._clock() < (grant.since + grant.until) / 2
-
-    def note_accepted(self, grant: Grant) -> None:
-        """Note that the registry took an authorization."""
-        with self._lock:
-            self._accepted[grant.authorization] = True
 
     def obtain(
         self, scopes: Scopes, challenge: Challenge, refused: Grant | None
@@ -248,9 +242,6 @@ class Authorizer:
         Raises:
             CredentialsRejected: it is wrong.
         """
-        with self._lock:
-            if authorization in self._accepted:
-                return
         url = f"{self._base_url()}/v2/"
         request = TokenRequest("GET", url, {"Authorization": authorization})
         answer = self._exchange(request, self._host)
@@ -258,8 +249,6 @@ class Authorizer:
             raise self._reject(credential, answer, self._host)
         if answer.status != 200:
             raise error_of(answer, self._host)
-        with self._lock:
-            self._accepted[authorization] = True
 
     def _reject(self, credential: Credential, answer: Answer, where: str) -> CredentialsRejected:
         code, words = error_words(answer)
@@ -321,8 +310,8 @@ def _repository_in(scopes: Scopes) -> str:
 class Attempt:
     """One request to the registry, sent again while another authorization may help.
 
-    Used by one thread or task at a time: send with `headers`, tell `answered` of each answer of
-    the registry's own origin, and send again while it says so.
+    Used by one thread or task at a time: send with `headers`, and again while `renews` says so of
+    a 401 of the registry's own origin.
     """
 
     def __init__(self, authorizer: Authorizer, scopes: Scopes, grant: Grant | None) -> None:
@@ -336,12 +325,6 @@ class Attempt:
     def headers(self) -> dict[str, str]:
         """The header to send, none without authorization."""
         return {"Authorization": self._grant.authorization} if self._grant is not None else {}
-
-    def is_settled(self, status: int) -> bool:
-        """Note an answer, and tell whether there is nothing to be done about it. Never blocks."""
-        if self._grant is not None and self._grant.is_static and 200 <= status < 300:
-            self._authorizer.note_accepted(self._grant)
-        return status != 401
 
     def renews(self, challenges: str) -> bool:
         """Tell whether to send once more, after a 401. Blocking.

@@ -130,7 +130,7 @@ class BulkTransport:
         attempt = self._authorizer.attempt("GET", url)
         while True:
             response, place = self._follow(url, headers | attempt.headers, subject)
-            if attempt.is_settled(response.status) or route.origin(place) != route.origin(url):
+            if response.status != 401 or route.origin(place) != route.origin(url):
                 return response
             answer = read_answer(response)
             if not attempt.renews(answer.headers.get("www-authenticate", "")):
@@ -165,7 +165,7 @@ class BulkTransport:
         attempt = self._authorizer.attempt(request.method, url, repository)
         while True:
             answer = self._send_once(request, url, attempt.headers)
-            if attempt.is_settled(answer.status):
+            if answer.status != 401:
                 return answer
             if not attempt.renews(answer.headers.get("www-authenticate", "")):
                 return replace(answer, refusal=attempt.refusal)

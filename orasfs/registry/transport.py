@@ -173,8 +173,7 @@ class Transport:
             attempt = await self._in_thread(self._authorizer.attempt, call.method, url)
         while True:
             answer = await self._follow(call, url, headers | attempt.headers)
-            is_elsewhere = route.origin(answer.url) != route.origin(base)
-            if attempt.is_settled(answer.status) or is_elsewhere:
+            if answer.status != 401 or route.origin(answer.url) != route.origin(base):
                 return answer
             challenges = answer.headers.get("www-authenticate", "")
             if not challenges or not await self._in_thread(attempt.renews, challenges):

@@ -1,0 +1,86 @@
+"""A fake registry that lets nobody in without the right Authorization, and is strict about it.
+
+with TokenServer(Rules(users={"u": "p"})) as tokens, GuardedRegistry(tokens=tokens) as registry:
+    …
+    assert registry.refusals == 1
+"""
+
+import base64
+import json
+import ssl
+import time
+
+from orasfs.registry.scopes import scopes_of
+from tests.fakes.registry import FakeRegistry
+from tests.support.loopback import Exchange
+from tests.support.token_server import TokenServer
+
+
+class GuardedRegistry(FakeRegistry):
+    """Wants Basic, or tokens of a token service; `/storage/` is open to all, and wants none.
+
+    Attributes:
+        users: passwords by name, where there is no token service.
+        hidden: repositories that are answered with 401 even to who may read them, as registries
+            do of what does not exist.
+        refusals: how many requests were answered with 401.
+        leaks: Authorization headers that came to the storage.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenServer | None = None,
+        users: dict[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__(tls)
+        self.tokens = tokens
+        self.users = users or {}
+        self.hidden: frozenset[str] = frozenset()
+        self.refusals = 0
+        self.leaks: list[str] = []
+
+    def respond(self, exchange: Exchange) -> None:
+        """Let in who may, and answer 401 to others."""
+        given = exchange.headers.get("Authorization", "")
+        if exchange.path.startswith("/storage/"):
+            if given:
+                self.leaks.append(given)
+            super().respond(exchange)
+            return
+        if self._lets_in(exchange.command, exchange.path, given):
+            super().respond(exchange)
+            return
+        with self._lock:
+            self.requests.append((exchange.command, exchange.path))
+            fields = {name.lower(): value for name, value in exchange.headers.items()}
+            self.request_headers.append(fields)
+            self.refusals += 1
+        exchange.read_body()
+        error = {"code": "UNAUTHORIZED", "message": "authentication required"}
+        exchange.answer(
+            401,
+            {"Content-Type": "application/json", "WWW-Authenticate": self._challenge(exchange)},
+            json.dumps({"errors": [error]}).encode(),
+        )
+
+    def _challenge(self, exchange: Exchange) -> str:
+        if self.tokens is None:
+            return 'Basic realm="Registry, \\"here\\""'
+        return self.tokens.challenge(" ".join(sorted(scopes_of(exchange.command, exchange.path))))
+
+    def _lets_in(self, method: str, path: str, given: str) -> bool:
+        needed = {
+            f"{scope.rpartition(':')[0]}:{action}"
+            for scope in scopes_of(method, path)
+            for action in scope.rpartition(":")[2].split(",")
+        }
+        if any(scope.split(":")[1] in self.hidden for scope in needed):
+            return False
+        if self.tokens is not None:
+            issued = self.tokens.issued.get(given.removeprefix("Bearer "))
+            return (
+                issued is not None and issued.until > time.monotonic() and needed <= issued.scopes
+            )
+        username, _, password = base64.b64decode(given[6:]).decode().partition(":")
+        return bool(username) and self.users.get(username) == password
