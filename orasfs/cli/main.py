@@ -1,8 +1,8 @@
 """The command's entry point: which verbs there are, and what a failure looks like.
 
-Owns exit statuses (0 done, 1 failed with a sentence on stderr, 2 wrong usage) and the call without
-a verb that mount(8) makes. A verb's module is loaded when it is called; loading one loads neither
-the event loop nor HTTP nor FUSE.
+Owns exit statuses (0 done, 1 failed with a sentence on stderr, 2 wrong usage; `commit` has more)
+and the call without a verb that mount(8) makes. A verb's module is loaded when it is called;
+loading one loads neither the event loop nor HTTP nor FUSE.
 """
 
 import importlib
@@ -13,7 +13,7 @@ import click
 
 from orasfs.errors import OrasfsError
 
-VERBS = ("mount", "umount", "status", "doctor")
+VERBS = ("mount", "umount", "status", "commit", "edit", "discard", "tag", "rm", "doctor")
 
 
 class VerbGroup(click.Group):

@@ -10,8 +10,6 @@ from orasfs.errors import OrasfsError
 from orasfs.fuse.errno import errno_of
 from orasfs.staging.committer import Report
 
-COMMITS = "commits.json"
-
 
 def commit_document(report: Report) -> dict[str, Any]:
     """Return one commit: sizes in bytes, `there` counts the blobs that need nothing more."""

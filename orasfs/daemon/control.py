@@ -2,7 +2,7 @@
 
 Owns their names and formats: JSON documents, Prometheus text exposition format 0.0.4, and the log.
 Pure functions of values that the daemon hands in.
-INVARIANT: nothing secret is in them: credentials are never known here.
+INVARIANT: nothing secret is in them: `MountConfig.secrets` is left out.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from orasfs.daemon.health import RegistryHealth
 STATUS = "status.json"
 TRANSFERS = "transfers.json"
 DRAFTS = "drafts.json"
+COMMITS = "commits.json"
 METRICS = "metrics"
 LOG = "log"
 
@@ -65,7 +66,8 @@ def _registry(health: RegistryHealth) -> dict[str, Any]:
 
 def _options(config: MountConfig) -> dict[str, Any]:
     fields = dataclasses.asdict(config)
-    return {name: value for name, value in fields.items() if name not in {"source", "mountpoint"}}
+    hidden = {"source", "mountpoint", "secrets"}
+    return {name: value for name, value in fields.items() if name not in hidden}
 
 
 def metrics(
