@@ -40,6 +40,8 @@ class _Line:
 def entry_of(document: Manifest | Index | None, descriptor: Descriptor) -> bytes:
     """Return the entry of a manifest without a tag, with what the reference client copies into it.
 
+    Of an index it copies nothing.
+
     Args:
         document: the manifest, None if it is of no known kind.
         descriptor: of it.
@@ -49,11 +51,11 @@ def entry_of(document: Manifest | Index | None, descriptor: Descriptor) -> bytes
         "digest": str(descriptor.digest),
         "size": descriptor.size,
     }
-    if document is not None:
+    if isinstance(document, Manifest):
         if document.annotations:
             fields["annotations"] = dict(sorted(document.annotations.items()))
         artifact_type = document.artifact_type
-        if not artifact_type and isinstance(document, Manifest) and document.config is not None:
+        if not artifact_type and document.config is not None:
             artifact_type = document.config.media_type
         if artifact_type:
             fields["artifactType"] = artifact_type
