@@ -23,7 +23,7 @@ import trio
 from orasfs.errors import MountFailed
 from orasfs.fuse.adapter import FuseAdapter
 from orasfs.fuse.mountinfo import mount_at, read_mounts
-from orasfs.vfs.operations import Ino, Operations
+from orasfs.vfs.operations import Ino, MountOperations
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def _escaped(source: str) -> str:
 
 
 async def serve(
-    operations: Operations,
+    operations: MountOperations,
     mountpoint: str,
     options: SessionOptions,
     *,

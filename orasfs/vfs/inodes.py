@@ -157,6 +157,17 @@ class InodeTable(Generic[NodeT]):
                 logger.error("forget: %s ino=%d lookups=%d", error, ino, lookups)  # noqa: TRY400 - the trace says nothing more
         self._drop_if_unused(row)
 
+    def replace(self, ino: Ino, node: NodeT) -> None:
+        """Let an inode that is in the table be another node from now on.
+
+        A node that has an inode already keeps that one too, for who looks it up.
+        """
+        row = self._by_ino[ino]
+        if self._by_key.get(row.node.key) is row:
+            del self._by_key[row.node.key]
+        row.node = node
+        self._by_key.setdefault(node.key, row)
+
     def _row(self, node: NodeT) -> _Row[NodeT]:
         row = self._by_key.get(node.key)
         if row is None:
@@ -174,4 +185,5 @@ class InodeTable(Generic[NodeT]):
     def _drop_if_unused(self, row: _Row[NodeT]) -> None:
         if not row.lookups and not row.pins and row.ino != ROOT_INO:
             del self._by_ino[row.ino]
-            del self._by_key[row.node.key]
+            if self._by_key.get(row.node.key) is row:
+                del self._by_key[row.node.key]

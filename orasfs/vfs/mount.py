@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from orasfs.vfs.documents import DocumentCache
+from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.options import FilesystemOptions
 from orasfs.vfs.verification import Verification
 
@@ -23,6 +24,7 @@ class Mount:
         nursery: where work goes on that nobody waits for any more.
         documents: parsed manifests and their views.
         verification: which blobs are known to be what their digests say.
+        drafts: what is staged; None where nothing may be changed.
     """
 
     options: FilesystemOptions
@@ -30,3 +32,4 @@ class Mount:
     nursery: trio.Nursery
     documents: DocumentCache
     verification: Verification
+    drafts: Drafts | None = None

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NewType, Protocol
 
+from orasfs.staging.changes import AttrChanges
+
 Ino = NewType("Ino", int)
 Fh = NewType("Fh", int)
 
@@ -115,7 +117,8 @@ class Operations(Protocol):
         """Open a file; `flags` has the bits of the system call.
 
         Raises:
-            ReadOnly: for writing.
+            ReadOnly: for writing into what is committed.
+            Busy: for writing while a commit runs.
         """
         ...
 
@@ -159,6 +162,116 @@ class Operations(Protocol):
     def statfs(self) -> FilesystemStatus:
         """Tell free space (df). Local only: never asks the network."""
         ...
+
+
+class ChangeOperations(Protocol):
+    """What the kernel asks to be changed. Of a name that exists it refuses to make another itself.
+
+    Besides what is listed, every method may raise `ReadOnly` (of what is committed), `Busy` (while
+    a commit runs), `StorageFull` and `LocalFailure`. An answer that makes a name counts a lookup.
+    """
+
+    async def mkdir(self, parent: Ino, name: str, mode: int) -> Entry:
+        """Make a directory: in a draft, or a draft, or a local namespace.
+
+        Raises:
+            AlreadyExists: a tag of that name is committed.
+            InvalidName: nothing can have that name.
+        """
+        ...
+
+    async def create(
+        self, parent: Ino, name: str, mode: int, flags: int
+    ) -> tuple[Entry, OpenFile]:
+        """Make a file and open it.
+
+        Raises:
+            NotPermitted: outside of a draft.
+        """
+        ...
+
+    async def mknod(self, parent: Ino, name: str, mode: int) -> Entry:
+        """Make a regular file.
+
+        Raises:
+            NotPermitted: outside of a draft, or it is to be a device, a FIFO or a socket.
+        """
+        ...
+
+    async def symlink(self, parent: Ino, name: str, target: str) -> Entry:
+        """Make a symbolic link."""
+        ...
+
+    async def link(self, ino: Ino, parent: Ino, name: str) -> Entry:
+        """Give a file of a draft another name in the same draft.
+
+        Raises:
+            CrossDevice: it is somewhere else.
+        """
+        ...
+
+    async def unlink(self, parent: Ino, name: str) -> None:
+        """Remove a name of what is no directory."""
+        ...
+
+    async def rmdir(self, parent: Ino, name: str) -> None:
+        """Remove an empty directory; the top of a draft: drop the draft.
+
+        Raises:
+            NotEmpty: something is in it; always of what is committed.
+        """
+        ...
+
+    async def rename(
+        self, parent: Ino, name: str, new_parent: Ino, new_name: str, flags: int
+    ) -> None:
+        """Rename, with the flags of renameat2(2).
+
+        Raises:
+            CrossDevice: from one draft, or repository, to another.
+        """
+        ...
+
+    async def setattr(self, ino: Ino, changes: AttrChanges, fh: Fh | None) -> tuple[Attr, float]:
+        """Change attributes, of an open file if `fh` is given; answer as `getattr`."""
+        ...
+
+    def write_now(self, fh: Fh, offset: int, content: bytes) -> bool:
+        """Write all of it unless that needs waiting; if it returns False, `write` is asked."""
+        ...
+
+    async def write(self, fh: Fh, offset: int, content: bytes) -> None:
+        """Write all of it."""
+        ...
+
+    async def fsync(self, fh: Fh, *, data_only: bool) -> None:
+        """Make an open file durable; nothing leaves the machine."""
+        ...
+
+    async def fsyncdir(self, fh: Fh, *, data_only: bool) -> None:
+        """Make a directory's names durable; unless `data_only`, commit a draft by its top."""
+        ...
+
+    async def setxattr(self, ino: Ino, name: str, value: bytes) -> None:
+        """Set an extended attribute, which may be an order.
+
+        Raises:
+            InvalidInput: it is not a valid setting.
+            Unsupported: ACLs and other namespaces.
+        """
+        ...
+
+    async def removexattr(self, ino: Ino, name: str) -> None:
+        """Remove an extended attribute.
+
+        Raises:
+            NoAttribute: there is none of this name.
+        """
+        ...
+
+
+class MountOperations(Operations, ChangeOperations, Protocol):
+    """Everything that a transport asks."""
 
 
 class Notifier(Protocol):

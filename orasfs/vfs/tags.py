@@ -73,6 +73,10 @@ class Tags:
         """Return for how many seconds a listing still vouches for the tag, 0 if none does."""
         return self._remaining(self._listed.get(tag, -math.inf))
 
+    def learn(self, tag: str, descriptor: Descriptor) -> None:
+        """Note what a tag names since now, because this mount has put it there."""
+        self._records[tag] = _Record(descriptor, self._clock() + self._ttl_seconds)
+
     async def resolve(self, tag: str) -> Resolution | None:
         """Return what the tag points to, asking if the last answer is too old; None if nothing.
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from orasfs.errors import NoAttribute, Unsupported
 from orasfs.oci.descriptor import ANNOTATION_TITLE, Descriptor
 
-PREFIX = "user.oras."
+USER_PREFIX = "user."
+PREFIX = f"{USER_PREFIX}oras."
 ANNOTATION_PREFIX = f"{PREFIX}annotation."
 MEDIA_TYPE = f"{PREFIX}mediatype"
 ARTIFACT_TYPE = f"{PREFIX}artifacttype"
@@ -22,12 +23,22 @@ def check_name(name: str) -> None:
 
     Raises:
         Unsupported: it is an ACL.
-        NoAttribute: it is not one of ours.
+        NoAttribute: it is of another namespace than `user`.
     """
     if name.startswith(_ACL_PREFIX):
         raise Unsupported("access control lists are not supported")
-    if not name.startswith(PREFIX):
+    if not name.startswith(USER_PREFIX):
         raise absent(name)
+
+
+def check_settable(name: str) -> None:
+    """Refuse a name that can be set nowhere.
+
+    Raises:
+        Unsupported: it is of another namespace than `user`.
+    """
+    if not name.startswith(USER_PREFIX):
+        raise Unsupported(f"extended attribute {name}: only user.* is supported")
 
 
 def absent(name: str) -> NoAttribute:

@@ -30,6 +30,7 @@ from orasfs.vfs.operations import (
     Notifier,
     OpenFile,
 )
+from tests.fakes.unchangeable import Unchangeable
 
 PLAIN = b"plain text\n"
 REPLACED = b"other text\n"
@@ -60,8 +61,8 @@ def _nodes() -> dict[str, FakeNode]:
     return {"": FakeNode(stat.S_IFDIR | 0o755), **top, **children}
 
 
-class FakeOperations:
-    """Implements `orasfs.vfs.operations.Operations`."""
+class FakeOperations(Unchangeable):
+    """Implements `orasfs.vfs.operations.MountOperations`."""
 
     def __init__(self, notifier: Notifier | None = None) -> None:
         self._notifier = notifier

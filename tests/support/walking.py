@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from orasfs.errors import NotFound
+from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.filesystem import Filesystem
 from orasfs.vfs.operations import ROOT_INO, Attr, DirectoryEntry, Entry, FilesystemStatus, Ino
 from orasfs.vfs.options import FilesystemOptions
@@ -91,6 +92,7 @@ async def mounted(
     root: RootSpecification | None = None,
     options: FilesystemOptions | None = None,
     control: Mapping[str, Callable[[], bytes]] | None = None,
+    drafts: Drafts | None = None,
 ) -> AsyncIterator[Walker]:
     """Make a filesystem, by default of the registry `HOST`."""
     async with trio.open_nursery() as nursery:
@@ -101,6 +103,7 @@ async def mounted(
             control=control or {},
             statfs=lambda: STATUS,
             nursery=nursery,
+            drafts=drafts,
         )
         yield Walker(filesystem)
         nursery.cancel_scope.cancel()

@@ -323,16 +323,16 @@ async def test_a_listing_that_the_kernel_does_not_take_leaves_no_inodes(
     repository.push(*(repository.layer(b"%d" % n, f"f{n:04}") for n in range(1000)), tag="v1")
     async with mounted(registries) as mount:
         ino = (await mount.stat("a/v1")).ino
-        before = len(mount.filesystem._inodes)
+        before = len(mount.filesystem._tables.inodes)
         fh = await mount.filesystem.opendir(ino)
         entries = await mount.filesystem.readdir(fh, 0)
         assert entries[0].entry.attr is not None
         mount.filesystem.count_lookup(entries[0].entry.attr.ino)
         await mount.filesystem.readdir(fh, 1)
         mount.filesystem.releasedir(fh)
-        assert len(mount.filesystem._inodes) == before + 1
+        assert len(mount.filesystem._tables.inodes) == before + 1
         mount.filesystem.forget(entries[0].entry.attr.ino, 1)
-        assert len(mount.filesystem._inodes) == before
+        assert len(mount.filesystem._tables.inodes) == before
         assert mount.filesystem.statfs() == STATUS
 
 

@@ -11,11 +11,14 @@ import stat
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-from orasfs.errors import InvalidInput, IsADirectory, NotADirectory
+import trio
+
+from orasfs.errors import InvalidInput, IsADirectory, NotADirectory, ReadOnly
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobReader
+from orasfs.staging.changes import AttrChanges
 from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.inodes import Key
 from orasfs.vfs.operations import FOREVER_SECONDS
@@ -91,18 +94,36 @@ class IteratorListing:
         return self.more_now()
 
 
+class Writer(Protocol):
+    """An open file that can be written."""
+
+    def write_now(self, offset: int, content: bytes) -> bool:
+        """Write all of it unless that needs waiting; tell whether it is written."""
+        ...
+
+    async def write(self, offset: int, content: bytes) -> None:
+        """Write all of it."""
+        ...
+
+    async def sync(self, *, data_only: bool) -> None:
+        """Make it durable."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """An open file's bytes, and what the kernel may cache of them.
 
     Attributes:
         digest: of the blob that is read, if it is one.
+        writer: writes the file, if it is one of a draft.
     """
 
     reader: BlobReader
     keep_cache: bool = True
     direct_io: bool = False
     digest: Digest | None = None
+    writer: Writer | None = None
 
 
 class Node:
@@ -121,6 +142,11 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key.hex()[:8]}>"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether changes below need no network, and so no deadline."""
+        return False
 
     @property
     def content_digest(self) -> Digest | None:
@@ -199,3 +225,72 @@ class Node:
     def listxattr(self) -> Awaitable[Sequence[str]]:
         """Return the names that a copy should carry."""
         raise NotImplementedError  # only for those whose `listxattr_now` may return None
+
+    def relisted(self, listed: Listed) -> Listed | None:
+        """Return what a name of a listing stands for now, None if it is gone."""
+        return listed
+
+    def check_changeable(self) -> None:
+        """Refuse every change.
+
+        Raises:
+            ReadOnly: what is committed stays as it is.
+        """
+        raise ReadOnly("what is committed is read-only; `orasfs edit` makes a draft of it")
+
+    def _refuse(self, *_args: object, **_kwargs: object) -> NoReturn:
+        self.check_changeable()
+        raise ReadOnly("this cannot be changed")
+
+    def make_directory(self, name: str, mode: int) -> Awaitable[Found]:
+        """Make a directory."""
+        self._refuse(name, mode)
+
+    def make_file(self, name: str, mode: int, flags: int) -> Awaitable[tuple[Found, Opened]]:
+        """Make a file and open it."""
+        self._refuse(name, mode, flags)
+
+    def make_symlink(self, name: str, target: str) -> Awaitable[Found]:
+        """Make a symbolic link."""
+        self._refuse(name, target)
+
+    def make_link(self, node: "Node", name: str) -> Awaitable[Found]:
+        """Give a file another name, in this directory."""
+        self._refuse(node, name)
+
+    def unlink(self, name: str) -> Awaitable[None]:
+        """Remove a name of what is no directory."""
+        self._refuse(name)
+
+    def remove_directory(self, name: str) -> Awaitable[None]:
+        """Remove an empty directory."""
+        self._refuse(name)
+
+    def rename(self, name: str, target: "Node", new_name: str, flags: int) -> Awaitable[None]:
+        """Move a name of this directory to the directory `target`."""
+        self._refuse(name, target, new_name, flags)
+
+    def change(self, changes: AttrChanges, opened: Opened | None) -> Awaitable[None]:
+        """Change attributes, of an open file if one is given."""
+        self._refuse(changes, opened)
+
+    def open_for_writing(self, flags: int) -> Awaitable[Opened]:
+        """Open the file with these flags."""
+        self._refuse(flags)
+
+    def sync_directory(self, *, data_only: bool) -> Awaitable[None]:
+        """Make the names in the directory durable."""
+        return _nothing_to_do(data_only=data_only)
+
+    def set_attribute(self, name: str, value: bytes) -> Awaitable[None]:
+        """Set an extended attribute."""
+        self._refuse(name, value)
+
+    def remove_attribute(self, name: str) -> Awaitable[None]:
+        """Remove an extended attribute."""
+        self._refuse(name)
+
+
+async def _nothing_to_do(*, data_only: bool) -> None:  # noqa: ARG001 - as `sync_directory`
+    """Have everything durable already."""
+    await trio.lowlevel.checkpoint()

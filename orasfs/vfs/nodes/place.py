@@ -6,7 +6,8 @@ list"). What a name can mean at all says `orasfs.vfs.namespace`.
 
 from dataclasses import dataclass, field
 
-from orasfs.errors import Forbidden, NotFound, OrasfsError
+from orasfs.errors import CrossDevice, Forbidden, NotFound, NotPermitted, OrasfsError
+from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.reference import Target
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.inodes import Key, derive
@@ -21,6 +22,7 @@ from orasfs.vfs.namespace import (
 )
 from orasfs.vfs.nodes.artifact import TagNodes, make_artifact
 from orasfs.vfs.nodes.base import Answer, Found, Missing, Node
+from orasfs.vfs.nodes.place_drafts import PlaceDrafts, tag_of
 from orasfs.vfs.nodes.place_listing import PlaceListing
 from orasfs.vfs.nodes.repository import repository_metadata
 from orasfs.vfs.repositories import RegistryState, RepositoryState
@@ -50,8 +52,17 @@ class PlaceNode(Node):
     def __repr__(self) -> str:
         return f"<PlaceNode {self._place}>"
 
+    @property
+    def drafts(self) -> PlaceDrafts:
+        """The drafts and local namespaces here."""
+        below = self._below
+        return PlaceDrafts(self._place, below.registry, below.mount, self._directory, self)
+
     def lookup_now(self, name: str) -> Answer | None:
-        """Find a name that no request can say more of."""
+        """Find a name that no request can say more of; a draft goes before all else."""
+        staged = self.drafts.find(name)
+        if staged is not None:
+            return staged
         meaning = interpret(self._place, name)
         if meaning is None:
             return Missing(NEVER_VALID_SECONDS)
@@ -72,6 +83,9 @@ class PlaceNode(Node):
 
     async def lookup_as(self, name: str, key: Key) -> Answer:
         """Find a name; an artifact named by a reference gets the key given."""
+        staged = self.drafts.find(name)
+        if staged is not None:
+            return staged
         meaning = interpret(self._place, name)
         if isinstance(meaning, Targeted):
             return await self._targeted(key, meaning)
@@ -80,8 +94,50 @@ class PlaceNode(Node):
         return self.lookup_now(name) or Missing()
 
     def listing_now(self) -> "PlaceListing":
-        """Begin to list sub-repositories and tags."""
-        return PlaceListing(self._place, self._below.registry, self._directory, self._tag_node)
+        """Begin to list drafts, sub-repositories and tags."""
+        staged = self.drafts.listed()
+        return PlaceListing(
+            self._place, self._below.registry, self._directory, self._tag_node, staged
+        )
+
+    def committed(self, name: str, descriptor: Descriptor) -> Node:
+        """Learn what the name of a draft stands for now, and return its node."""
+        meaning = interpret(self._place, name)
+        place = meaning.place if isinstance(meaning, Targeted) else self._place
+        state = self._below.registry.repository(place)
+        tag = tag_of(name)
+        state.tags.learn(tag, descriptor)
+        self._below.registry.prove(place)
+        key = derive(self.key, name)
+        return self._below.tag_nodes.resolved(key, tag, state, descriptor)
+
+    def check_changeable(self) -> None:
+        """Refuse what is no draft and no directory.
+
+        Raises:
+            NotPermitted: a place holds nothing else.
+        """
+        if self._below.mount.drafts is None:
+            super().check_changeable()
+        raise NotPermitted("files are written into a draft: mkdir REPOSITORY:TAG begins one")
+
+    async def make_directory(self, name: str, mode: int) -> Found:
+        """Begin a draft, or make a local namespace."""
+        return await self.drafts.make_directory(name, mode)
+
+    async def remove_directory(self, name: str) -> None:
+        """Drop an empty draft or a local namespace."""
+        await self.drafts.remove_directory(name)
+
+    async def rename(self, name: str, target: Node, new_name: str, flags: int) -> None:
+        """Rename a draft, or publish it.
+
+        Raises:
+            CrossDevice: to where no draft can be.
+        """
+        if not isinstance(target, PlaceNode):
+            raise CrossDevice(f"{name}: a draft stays in its repository")
+        await self.drafts.rename(name, target.drafts, new_name, flags)
 
     def _plain_now(self, plain: Plain) -> Answer | None:
         child = self._place.child(plain.name)

@@ -6,6 +6,8 @@ name comes twice, and no tag is resolved.
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import trio
+
 from orasfs.errors import OrasfsError
 from orasfs.oci.storage import Page
 from orasfs.vfs.denial import is_denial
@@ -26,16 +28,20 @@ class PlaceListing:
         registry: RegistryState,
         make_directory: MakeDirectory,
         make_tag: MakeTag,
+        staged: Sequence[Listed] = (),
     ) -> None:
         self._place = place
         self._registry = registry
         self._state = registry.repository(place)
         self._make_directory = make_directory
         self._make_tag = make_tag
-        self._seen: set[str] = set()
+        self._staged = staged
+        self._seen: set[str] = {listed.name for listed in staged}
         self._is_first = True
         self._token: str | None = None
         self._stages: list[Callable[[], Awaitable[Sequence[Listed] | None]]] = []
+        if staged:
+            self._stages.append(self._first)
         if not place.is_layout:
             self._stages.append(self._known)
         if place.may_be_repository:
@@ -59,6 +65,12 @@ class PlaceListing:
             elif names:
                 return names
         return ()
+
+    async def _first(self) -> Sequence[Listed] | None:
+        """List what is local, and goes before all else of the same name."""
+        self._stages.pop(0)
+        await trio.lowlevel.checkpoint()
+        return self._staged
 
     async def _known(self) -> Sequence[Listed] | None:
         """List what is known below; a tag can only be seen to be shadowed after it."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from orasfs.errors import InvalidName
+from orasfs.errors import InvalidName, NotEmpty, NotPermitted
 from orasfs.oci.reference import parse_registry
 from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.inodes import Key, derive
@@ -59,6 +59,30 @@ class LayoutsNode(Node):
     def __init__(self, key: Key, world: World) -> None:
         super().__init__(key, ErrorLog())
         self._world = world
+
+    async def make_directory(self, name: str, mode: int) -> Found:
+        """Begin a draft `NAME:TAG` in a layout.
+
+        Raises:
+            NotPermitted: it names none.
+        """
+        layout, colon, _ = name.partition(":")
+        if not colon or not self._exists(layout):
+            raise NotPermitted(f"{name}: expected LAYOUT:TAG, of a layout that is there")
+        place = self._world.place_node(self.key, self._place(layout))
+        return await place.make_directory(name.removeprefix(layout), mode)
+
+    async def remove_directory(self, name: str) -> None:
+        """Drop an empty draft `NAME:TAG`.
+
+        Raises:
+            NotEmpty: it is a layout, or what is committed.
+        """
+        layout, colon, _ = name.partition(":")
+        if not colon or not self._exists(layout):
+            raise NotEmpty(f"{name}: a layout is not removed")
+        place = self._world.place_node(self.key, self._place(layout))
+        await place.remove_directory(name.removeprefix(layout))
 
     async def lookup(self, name: str) -> Answer:
         """Find a layout by name, or `NAME:TAG`, `NAME@DIGEST` an artifact of one."""

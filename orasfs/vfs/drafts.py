@@ -1,0 +1,171 @@
+"""Drafts as names in the mount: which name in which place is a draft, and what has been ordered.
+
+Owns the step from a place and a name to the key of a draft. Knows the store of drafts, and whoever
+commits them by a port; knows no nodes.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from orasfs.errors import Busy, OrasfsError, Unsupported
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.storage import ANY, Expectation
+from orasfs.staging.draft import Draft
+from orasfs.staging.draftrecord import DraftKey
+from orasfs.staging.drafts import DraftStore
+from orasfs.staging.namespaces import LocalNamespaces
+from orasfs.vfs.errorlog import ErrorLog
+from orasfs.vfs.namespace import Place
+
+
+class DraftCommitter(Protocol):
+    """Who makes artifacts of drafts (`orasfs.staging.committer.Committer`)."""
+
+    async def commit(self, draft: Draft, ticket: str = "", /) -> Descriptor | None:
+        """Push a draft; None if it has no tag, and only its blobs were sent."""
+        ...
+
+    async def publish(
+        self, draft: Draft, tag: str, *, expected: Expectation = ANY
+    ) -> Descriptor | None:
+        """Put the manifest of a draft whose blobs were sent."""
+        ...
+
+    def cancel(self, draft: Draft) -> None:
+        """Stop the commit of a draft, if one is under way."""
+        ...
+
+    def is_committing(self, draft: Draft) -> bool:
+        """Tell whether a commit of the draft is under way."""
+        ...
+
+
+# Told of a draft that became an artifact: the draft, its name then, and the manifest.
+Listener = Callable[[Draft, str, Descriptor], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Drafts:
+    """The drafts of one mount.
+
+    Attributes:
+        store: which there are.
+        namespaces: local directories in which no draft is yet.
+        committer: who commits, None where nobody can.
+        nursery: where commits go on that nobody waits for.
+        listener: told of each commit before the draft goes.
+    """
+
+    store: DraftStore
+    namespaces: LocalNamespaces
+    committer: DraftCommitter | None = None
+    nursery: trio.Nursery | None = None
+    listener: Listener | None = None
+
+    _errors: dict[str, ErrorLog] = field(default_factory=dict, repr=False)
+
+    def errors(self, draft: Draft) -> ErrorLog:
+        """Return where the failures of a draft are remembered."""
+        return self._errors.setdefault(draft.id, ErrorLog())
+
+    def named(self, place: Place, name: str) -> Draft | None:
+        """Return the draft that has this name in this place."""
+        return self.store.find(draft_key(place, name))
+
+    def names(self, place: Place) -> Sequence[tuple[str, Draft]]:
+        """Return the drafts to list in a place, by name."""
+        found = [
+            (name, draft)
+            for draft in self.store.drafts()
+            if (name := name_in(place, draft.key)) is not None
+        ]
+        return sorted(found, key=lambda pair: pair[0])
+
+    async def commit(self, draft: Draft, ticket: str = "") -> None:
+        """Commit a draft; then it is the artifact.
+
+        Raises:
+            Unsupported: nobody can.
+            OrasfsError: why it failed; the draft is as it was.
+        """
+        descriptor = await self._required().commit(draft, ticket)
+        if descriptor is not None:
+            await self._become(draft, draft.key.name, descriptor)
+
+    async def begin_commit(self, draft: Draft, ticket: str) -> None:
+        """Begin to commit a draft; its report tells how it ends.
+
+        Raises:
+            Unsupported: nobody can.
+            Busy: a commit of it is under way.
+        """
+        if self._required().is_committing(draft):
+            raise Busy(f"{draft.key}: a commit is under way")
+        if self.nursery is None:
+            raise Unsupported("nobody can commit here")
+        self.nursery.start_soon(self._commit_unwatched, draft, ticket)
+        await trio.lowlevel.checkpoint()
+
+    def cancel(self, draft: Draft) -> None:
+        """Stop the commit of a draft, if one is under way.
+
+        Raises:
+            Unsupported: nobody can commit.
+        """
+        self._required().cancel(draft)
+
+    async def publish(self, draft: Draft, key: DraftKey, *, expected: Expectation) -> None:
+        """Let a draft whose blobs were sent be the artifact `key`.
+
+        Raises:
+            Busy: they were not.
+            OrasfsError: why it failed; nothing has changed.
+        """
+        descriptor = await self._required().publish(draft, key.tag or "", expected=expected)
+        if descriptor is not None:
+            await self._become(draft, key.name, descriptor)
+
+    async def drop(self, draft: Draft) -> None:
+        """Remove a draft and free its space."""
+        self.store.remove(draft)
+        self._errors.pop(draft.id, None)
+        await trio.to_thread.run_sync(self.store.empty_trash)
+
+    async def _become(self, draft: Draft, name: str, descriptor: Descriptor) -> None:
+        """Let the draft go. Cannot be stopped: it has been pushed."""
+        with trio.CancelScope(shield=True):
+            if self.listener is not None:
+                await self.listener(draft, name, descriptor)
+            await self.drop(draft)
+
+    async def _commit_unwatched(self, draft: Draft, ticket: str) -> None:
+        try:
+            await self.commit(draft, ticket)
+        except OrasfsError as error:
+            self.errors(draft).record("commit", error)
+
+    def _required(self) -> DraftCommitter:
+        if self.committer is None:
+            raise Unsupported("nobody can commit here")
+        return self.committer
+
+
+def draft_key(place: Place, name: str) -> DraftKey:
+    """Return the key that a draft begun as `name` in `place` has."""
+    repository, colon, tag = name.partition(":")
+    if colon and repository:
+        return DraftKey(place.host, place.child(repository).path, tag, colon=True)
+    return DraftKey(place.host, place.path, name)
+
+
+def name_in(place: Place, key: DraftKey) -> str | None:
+    """Return the name of a draft in a place, None if it is elsewhere."""
+    if key.registry != place.host:
+        return None
+    if not key.colon:
+        return key.name if key.repository == place.path else None
+    above, _, last = key.repository.rpartition("/")
+    return f"{last}:{key.name}" if above == place.path else None

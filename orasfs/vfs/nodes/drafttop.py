@@ -1,0 +1,97 @@
+"""The top directory of a draft, and its `.oras`.
+
+Owns what is particular of the top: the metadata directory, and the orders that are given to it
+(docs/SEMANTICS.md, "Writing").
+"""
+
+from typing import Protocol
+
+from orasfs.oci.descriptor import Descriptor
+from orasfs.staging.draft import Draft
+from orasfs.vfs import xattrs
+from orasfs.vfs.drafts import Drafts
+from orasfs.vfs.inodes import ROOT_KEY, derive
+from orasfs.vfs.namespace import METADATA_NAME
+from orasfs.vfs.nodes.base import Answer, Found, Missing, Node
+from orasfs.vfs.nodes.draft import Staged, StagedDirectoryNode
+from orasfs.vfs.nodes.files import LiveNode
+
+COMMIT = f"{xattrs.PREFIX}commit"
+CANCEL = b"0"
+
+
+class DraftPlace(Protocol):
+    """The directory in which a draft has its name."""
+
+    def committed(self, name: str, descriptor: Descriptor) -> Node:
+        """Learn what a name stands for now, and return its node."""
+        ...
+
+
+class DraftTopNode(StagedDirectoryNode):
+    """The top directory of a draft.
+
+    Attributes:
+        place: where it has its name.
+    """
+
+    __slots__ = ("_drafts", "_metadata", "place")
+
+    def __init__(self, draft: Draft, drafts: Drafts, place: DraftPlace) -> None:
+        # Not of its name, so that a draft that gets another one stays the same inode.
+        key = derive(ROOT_KEY, "draft", draft.id)
+        errors = drafts.errors(draft)
+        super().__init__(key, Staged(draft, draft.tree, key, errors), draft.tree.top)
+        self._metadata = Staged(draft, draft.metadata, derive(key, METADATA_NAME), errors)
+        self._drafts = drafts
+        self.place = place
+
+    @property
+    def draft(self) -> Draft:
+        """The draft."""
+        return self.staged.draft
+
+    def lookup_now(self, name: str) -> Answer:
+        """Find a name; a staged `.oras` wins over the metadata directory."""
+        answer = super().lookup_now(name)
+        if isinstance(answer, Missing) and name == METADATA_NAME:
+            return Found(DraftMetadataNode(self._metadata))
+        return answer
+
+    async def sync_directory(self, *, data_only: bool) -> None:
+        """Make the names durable, or commit: fsync(2) does, fdatasync(2) does not."""
+        await super().sync_directory(data_only=data_only)
+        if not data_only:
+            await self._drafts.commit(self.draft)
+
+    async def set_attribute(self, name: str, value: bytes) -> None:
+        """Set an attribute, or take an order: `user.oras.commit`, of which "0" cancels."""
+        if name != COMMIT:
+            await super().set_attribute(name, value)
+        elif value == CANCEL:
+            self._drafts.cancel(self.draft)
+        else:
+            await self._drafts.begin_commit(self.draft, value.decode("utf-8", "replace"))
+
+
+class DraftMetadataNode(StagedDirectoryNode):
+    """`.oras` of a draft: annotation file and config are written here, the rest is told."""
+
+    __slots__ = ()
+
+    def __init__(self, staged: Staged) -> None:
+        super().__init__(staged.key, staged, staged.workspace.top)
+
+    def lookup_now(self, name: str) -> Answer:
+        """Find a written file, or one that is told."""
+        answer = super().lookup_now(name)
+        content = {"error": self._error, "reference": self._reference}.get(name)
+        if isinstance(answer, Missing) and content is not None:
+            return Found(LiveNode(derive(self.key, name), self.errors, content), 0.0)
+        return answer
+
+    def _error(self) -> bytes:
+        return self.errors.text.encode("utf-8", "replace")
+
+    def _reference(self) -> bytes:
+        return f"{self.staged.draft.key}\n".encode("utf-8", "surrogateescape")

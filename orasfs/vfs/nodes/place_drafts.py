@@ -1,0 +1,201 @@
+"""What can be begun, moved and removed in a place: drafts and local namespaces.
+
+Owns the meaning of mkdir, rmdir and rename outside of drafts (docs/SEMANTICS.md, "Beginning a
+draft"). INVARIANT: nothing that is committed is changed by them, but by publishing a draft.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from orasfs.errors import (
+    AlreadyExists,
+    CrossDevice,
+    InvalidInput,
+    InvalidName,
+    NotEmpty,
+    NotPermitted,
+    ReadOnly,
+)
+from orasfs.oci.digest import Digest
+from orasfs.oci.reference import is_tag
+from orasfs.staging.changes import AttrChanges
+from orasfs.staging.draft import Draft
+from orasfs.staging.draftrecord import DraftKey
+from orasfs.staging.localdisk import RENAME_EXCHANGE, RENAME_NOREPLACE
+from orasfs.vfs.drafts import Drafts, draft_key
+from orasfs.vfs.mount import Mount
+from orasfs.vfs.namespace import Metadata, Place, Plain, Targeted, interpret
+from orasfs.vfs.nodes.base import Found, Listed, Node
+from orasfs.vfs.nodes.drafttop import DraftPlace, DraftTopNode
+from orasfs.vfs.repositories import RegistryState, RepositoryState
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceDrafts:
+    """The drafts and local namespaces of one place.
+
+    Attributes:
+        place: where.
+        registry: what is known of its registry.
+        mount: what the nodes of the mount share.
+        directory: makes the node of a directory below the place.
+        node: the place's own node.
+    """
+
+    place: Place
+    registry: RegistryState = field(repr=False)
+    mount: Mount = field(repr=False)
+    directory: Callable[[str], Found] = field(repr=False)
+    node: DraftPlace = field(repr=False)
+
+    def find(self, name: str) -> Found | None:
+        """Return the draft or local namespace of that name."""
+        drafts = self.mount.drafts
+        if drafts is None:
+            return None
+        draft = drafts.named(self.place, name)
+        if draft is not None:
+            return self._found(draft, drafts)
+        is_local = (self.place.host, self.place.child(name).path) in drafts.namespaces
+        return self.directory(name) if is_local else None
+
+    def listed(self) -> Sequence[Listed]:
+        """Return the drafts and local namespaces to list."""
+        drafts = self.mount.drafts
+        if drafts is None:
+            return ()
+        found = [
+            Listed(name, self._found(draft, drafts)) for name, draft in drafts.names(self.place)
+        ]
+        names = {each.name for each in found}
+        local = drafts.namespaces.children(self.place.host, self.place.path)
+        return found + [Listed(name, self.directory(name)) for name in local if name not in names]
+
+    async def make_directory(self, name: str, mode: int) -> Found:
+        """Begin a draft, or make a local namespace.
+
+        Raises:
+            AlreadyExists: a tag of that name is committed.
+            InvalidName: neither can have that name.
+            OrasfsError: the registry could not say what is there.
+        """
+        drafts = self._drafts()
+        meaning = interpret(self.place, name)
+        if isinstance(meaning, Metadata):
+            raise AlreadyExists(f"{name} is the metadata directory")
+        if isinstance(meaning, Targeted) and meaning.target.digest is None:
+            state = self.registry.repository(meaning.place)
+            return await self._begin(drafts, name, mode, state)
+        if ":" in name or "@" in name:
+            raise InvalidName(f"{name}: a draft is begun as REPOSITORY:TAG")
+        state = self.registry.repository(self.place)
+        if self.place.is_layout or (self.place.may_be_repository and await state.probe()):
+            return await self._begin(drafts, name, mode, state)
+        if not isinstance(meaning, Plain) or not meaning.may_be_repository:
+            raise InvalidName(f"{name}: no part of a repository's name")
+        drafts.namespaces.add(self.place.host, self.place.child(name).path)
+        return self.directory(name)
+
+    async def remove_directory(self, name: str) -> None:
+        """Drop an empty draft or a local namespace.
+
+        Raises:
+            NotEmpty: something is in it; always of what is committed.
+        """
+        drafts = self._drafts()
+        draft = drafts.named(self.place, name)
+        below = self.place.child(name)
+        if draft is not None:
+            draft.check_writable()
+            if draft.tree.names(draft.tree.top):
+                raise NotEmpty(f"{name}: the draft is not empty")
+            await drafts.drop(draft)
+        elif (below.host, below.path) in drafts.namespaces:
+            if drafts.names(below) or drafts.namespaces.children(below.host, below.path):
+                raise NotEmpty(f"{name}: not empty")
+            drafts.namespaces.remove(below.host, below.path)
+        else:
+            await trio.lowlevel.checkpoint()
+            raise NotEmpty(f"{name}: what is committed is removed by `orasfs rm` only")
+
+    async def rename(self, name: str, target: "PlaceDrafts", new_name: str, flags: int) -> None:
+        """Give a draft another name, or publish it by the name of a tag.
+
+        Raises:
+            CrossDevice: to another repository.
+            NotPermitted: it is no draft.
+            NotEmpty: what has the new name cannot be replaced.
+        """
+        drafts = self._drafts()
+        draft = drafts.named(self.place, name)
+        if draft is None:
+            raise NotPermitted(f"{name}: only drafts can be renamed")
+        if flags & RENAME_EXCHANGE:
+            raise InvalidInput("a draft cannot be exchanged")
+        key = draft_key(target.place, new_name)
+        if (key.registry, key.repository) != (draft.key.registry, draft.key.repository):
+            raise CrossDevice(f"{name}: a draft stays in its repository")
+        draft.check_writable()
+        if key.tag is None and not _may_be_nameless(new_name):
+            raise InvalidName(f"{new_name}: not the name of a tag or a draft")
+        await self._clear(drafts, key, flags)
+        expected = await self._expected(key)
+        if key.tag is not None and draft.key.tag is None:
+            is_fresh = bool(flags & RENAME_NOREPLACE)
+            await drafts.publish(draft, key, expected=None if is_fresh else expected)
+            return
+        if expected is not None:
+            raise NotEmpty(f"{new_name}: a tag that is committed is not replaced by a draft")
+        drafts.store.rename(draft, key)
+
+    async def _clear(self, drafts: Drafts, key: DraftKey, flags: int) -> None:
+        """Drop an empty draft that has the name already."""
+        present = drafts.store.find(key)
+        if present is None:
+            return
+        if flags & RENAME_NOREPLACE:
+            raise AlreadyExists(f"{key} is a draft already")
+        present.check_writable()
+        if present.tree.names(present.tree.top):
+            raise NotEmpty(f"{key}: a draft that is not empty is not replaced")
+        await drafts.drop(present)
+
+    async def _expected(self, key: DraftKey) -> Digest | None:
+        """Return what the tag of a key names now."""
+        if key.tag is None:
+            return None
+        state = self.registry.repository(Place(key.registry, key.repository))
+        resolution = await state.tags.resolve(key.tag)
+        return resolution.descriptor.digest if resolution else None
+
+    async def _begin(self, drafts: Drafts, name: str, mode: int, state: RepositoryState) -> Found:
+        key = draft_key(self.place, name)
+        if key.tag is None and not _may_be_nameless(name):
+            raise InvalidName(f"{name}: not the name of a tag or a draft")
+        if key.tag is not None and await state.tags.resolve(key.tag) is not None:
+            raise AlreadyExists(f"{key} is committed")
+        draft = drafts.store.create(key)
+        draft.tree.change(draft.tree.top, AttrChanges(mode=mode))
+        return self._found(draft, drafts)
+
+    def _found(self, draft: Draft, drafts: Drafts) -> Found:
+        # Not for ever: by this name the kernel later finds the tag, which may move.
+        node: Node = DraftTopNode(draft, drafts, self.node)
+        return Found(node, self.mount.options.tag_ttl_seconds)
+
+    def _drafts(self) -> Drafts:
+        if self.mount.drafts is None:
+            raise ReadOnly("mounted read-only")
+        return self.mount.drafts
+
+
+def tag_of(name: str) -> str:
+    """Return the tag that a name of a draft in a place gives to the artifact."""
+    return name.rpartition(":")[2]
+
+
+def _may_be_nameless(name: str) -> bool:
+    """Tell whether a name that is no tag is one for a draft: nothing else could mean it."""
+    return not is_tag(name) and ":" not in name and "@" not in name
