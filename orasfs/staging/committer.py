@@ -188,7 +188,8 @@ class Committer:
                 logger.warning("commit failed draft=%s error=%s", draft.key, error)
             raise
         finally:
-            draft.is_committing = False
+            # What was put is no draft any more: nobody may write into it until it is dropped.
+            draft.is_committing = report.descriptor is not None
             report.progress.phase = phase
         return report.descriptor
 
