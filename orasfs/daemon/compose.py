@@ -20,11 +20,14 @@ from orasfs.daemon.knownhosts import known_hosts
 from orasfs.daemon.logs import LogRing
 from orasfs.daemon.registries import MountRegistries
 from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, default_local, parse_source
-from orasfs.errors import StorageFailure
+from orasfs.daemon.writing import Writing, default_state, source_date_epoch
+from orasfs.errors import LocalFailure, StorageFailure, StorageFull
 from orasfs.fuse.session import SessionNotifier, SessionOptions, serve
 from orasfs.oci.digest import Digest
 from orasfs.registry.client import RemoteRegistry
 from orasfs.registry.settings import RegistrySettings
+from orasfs.staging.layerblob import Compression
+from orasfs.staging.pack import Packing, PackSettings
 from orasfs.store.cache import Cache
 from orasfs.store.options import CacheOptions, Transfer, Verify
 from orasfs.tree.views import ViewOptions
@@ -55,12 +58,13 @@ async def mount_and_serve(
             config.cache, nursery, options=cache_options(config), on_mismatch=mismatches.tell
         )
         registries = _registries(config, source, cache)
+        writing = _writing(config, registries, cache)
         try:
             if isinstance(source.root, LayoutRoot):
                 registries.registry(f"{LAYOUT_PREFIX}{source.root.label}")  # fail before mounting
             notifier = SessionNotifier()
-            control_texts = control_files(config, registries, cache, ring)
-            filesystem = _filesystem(config, source, registries, control_texts, nursery)
+            control_texts = control_files(config, registries, cache, ring, writing)
+            filesystem = _filesystem(config, source, registries, control_texts, nursery, writing)
             filesystem.set_notifier(notifier)
             mismatches.listener = filesystem.content_mismatch
             await serve(
@@ -75,6 +79,8 @@ async def mount_and_serve(
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await registries.aclose()
                 await cache.aclose()
+            if writing is not None:
+                writing.close()
         nursery.cancel_scope.cancel()
 
 
@@ -100,12 +106,24 @@ def _registries(config: MountConfig, source: MountSource, cache: Cache) -> Mount
     )
 
 
+def _writing(config: MountConfig, registries: MountRegistries, cache: Cache) -> Writing | None:
+    """Return the writing half, None if there is to be none, or no disk for it."""
+    if config.read_only:
+        return None
+    try:
+        return Writing(default_state(), registries.target, cache, pack_settings(config))
+    except (LocalFailure, StorageFull) as error:
+        logger.warning("mounted read-only, since drafts cannot be kept: %s", error)
+        return None
+
+
 def _filesystem(
     config: MountConfig,
     source: MountSource,
     registries: MountRegistries,
     control_texts: Mapping[str, Callable[[], bytes]],
     nursery: trio.Nursery,
+    writing: Writing | None,
 ) -> Filesystem:
     return Filesystem(
         source.root,
@@ -114,6 +132,7 @@ def _filesystem(
         control=control_texts,
         statfs=lambda: filesystem_status(config.cache),
         nursery=nursery,
+        drafts=writing.drafts if writing else None,
     )
 
 
@@ -134,6 +153,20 @@ def filesystem_options(config: MountConfig) -> FilesystemOptions:
             images=config.merge_images,
             platform=config.platform,
         ),
+    )
+
+
+def pack_settings(config: MountConfig) -> PackSettings:
+    """Return how drafts are packed, as the configuration and the environment say.
+
+    Raises:
+        InvalidInput: SOURCE_DATE_EPOCH is no number.
+    """
+    return PackSettings(
+        packing=Packing(config.packing),
+        compression=Compression(config.compression),
+        allow_links=config.allow_links,
+        epoch_seconds=source_date_epoch(),
     )
 
 
@@ -168,7 +201,11 @@ def filesystem_status(cache: Path) -> FilesystemStatus:
 
 
 def control_files(
-    config: MountConfig, registries: MountRegistries, cache: Cache, ring: LogRing
+    config: MountConfig,
+    registries: MountRegistries,
+    cache: Cache,
+    ring: LogRing,
+    writing: Writing | None = None,
 ) -> Mapping[str, Callable[[], bytes]]:
     """Return what makes the content of each file of `MOUNT/.orasfs`."""
     since = time.time()
@@ -186,12 +223,17 @@ def control_files(
         statistics = dataclasses.asdict(cache.statistics())
         return control.metrics(statistics, registries.health(), since)
 
+    def transfers() -> bytes:
+        uploads = writing.uploads() if writing else []
+        return control.as_json([*(_transfer(each) for each in cache.transfers()), *uploads])
+
     return {
         control.STATUS: status,
-        control.TRANSFERS: lambda: control.as_json([_transfer(t) for t in cache.transfers()]),
+        control.TRANSFERS: transfers,
         control.DRAFTS: lambda: control.as_json([]),
         control.METRICS: metrics,
         control.LOG: ring.content,
+        **(writing.control_files() if writing else {}),
     }
 
 

@@ -1,0 +1,138 @@
+"""The writing half of a mount put together: drafts, who commits them, what the cache takes over.
+
+Owns where drafts are kept. No policy: the configuration says how drafts are packed.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import trio
+
+from orasfs.daemon import control
+from orasfs.daemon.commits import commit_document, upload_documents
+from orasfs.errors import InvalidInput
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.storage import Target
+from orasfs.staging.committer import Committer
+from orasfs.staging.contents import LocalBlob
+from orasfs.staging.draft import Draft
+from orasfs.staging.drafts import DraftStore
+from orasfs.staging.namespaces import LocalNamespaces
+from orasfs.staging.order import Order, plain_order
+from orasfs.staging.pack import PackSettings
+from orasfs.store.cache import Cache
+from orasfs.vfs.drafts import Drafts
+from orasfs.vfs.namespace import LAYOUT_PREFIX
+
+EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"  # reproducible-builds.org/specs/source-date-epoch
+
+
+def default_state() -> Path:
+    """Return where drafts are kept: `$XDG_STATE_HOME/orasfs`."""
+    return platformdirs.user_state_path("orasfs")
+
+
+def source_date_epoch() -> int | None:
+    """Return what the environment says of the time of builds.
+
+    Raises:
+        InvalidInput: it is no number of seconds.
+    """
+    text = os.environ.get(EPOCH_VARIABLE)
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise InvalidInput(f"{EPOCH_VARIABLE}={text!r}: not a number of seconds since the epoch")
+    return int(text)
+
+
+class CacheKeeper:
+    """Lets the cache take over what was pushed; implements `staging.committer.Keeper`."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def keep(self, registry: str, blob: LocalBlob) -> None:
+        """Keep a blob; those of a layout are read where they are."""
+        if not registry.startswith(LAYOUT_PREFIX):
+            self._cache.keep(blob.descriptor, blob.content)
+
+    def note_tag(self, registry: str, repository: str, tag: str, descriptor: Descriptor) -> None:
+        """Remember what a tag names now."""
+        if not registry.startswith(LAYOUT_PREFIX):
+            self._cache.note_tag(registry, repository, tag, descriptor)
+
+
+class Writing:
+    """The writing half of one mount.
+
+    Args:
+        state: where drafts are kept.
+        target: returns the target of a registry and a repository.
+        cache: takes over what was pushed.
+        settings: how drafts are packed by default.
+
+    Raises (on construction):
+        StorageFull: the disk of `state` is full.
+        LocalFailure: it cannot be used.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        target: Callable[[str, str], Target],
+        cache: Cache,
+        settings: PackSettings,
+    ) -> None:
+        self._settings = settings
+        self._store = DraftStore(state / "drafts")
+        self._committer = Committer(
+            target, self._prepare, CacheKeeper(cache), lambda: int(time.time())
+        )
+        namespaces = LocalNamespaces(state / "namespaces.json")
+        self.drafts = Drafts(self._store, namespaces, self._committer)
+
+    def control_files(self) -> Mapping[str, Callable[[], bytes]]:
+        """Return what makes the content of its files in `MOUNT/.orasfs`."""
+        return {
+            control.DRAFTS: lambda: control.as_json(draft_documents(self._store)),
+            control.COMMITS: lambda: control.as_json(
+                [commit_document(report) for report in self._committer.reports()]
+            ),
+        }
+
+    def uploads(self) -> list[dict[str, str | int]]:
+        """Return the blobs that are being sent, for `transfers.json`."""
+        reports = self._committer.reports()
+        return [upload for report in reports for upload in upload_documents(report)]
+
+    def close(self) -> None:
+        """Let other mounts have the drafts."""
+        self._store.close()
+
+    async def _prepare(self, draft: Draft) -> Order:
+        await trio.lowlevel.checkpoint()
+        return plain_order(draft, self._settings)
+
+
+def draft_documents(drafts: DraftStore) -> list[dict[str, Any]]:
+    """Return what `drafts.json` says of each draft, and of those that cannot be shown."""
+    shown = [
+        {
+            "id": draft.id,
+            "name": str(draft.key),
+            "directory": str(draft.directory),
+            "created": control.timestamp(draft.created),
+            "base": str(draft.base.descriptor.digest) if draft.base else None,
+            "expected": str(draft.expected) if draft.expected else None,
+            "open_for_writing": draft.writers,
+            "committing": draft.is_committing,
+        }
+        for draft in drafts.drafts()
+    ]
+    hidden = [{"id": key, "problem": words} for key, words in drafts.problems().items()]
+    return shown + hidden
