@@ -80,6 +80,17 @@ async def test_a_blob_that_cannot_be_asked_for_is_not_taken_for_missing(
         registry.heal()
 
 
+async def test_a_blob_whose_storage_knows_no_head_is_there(
+    registry: PushableRegistry, repository: RemoteRepository
+) -> None:
+    """Addresses are signed for one method: GHCR's refuse HEAD."""
+    registry.put_blob("a/b", BLOB.content)
+    registry.blob_location = f"http://{registry.host}/storage/"
+    assert await repository.has_blob(BLOB.descriptor)
+    registry.fail("/storage/", status=403)
+    assert await repository.has_blob(BLOB.descriptor)
+
+
 async def test_a_blob_of_another_repository_is_mounted(
     registry: PushableRegistry, repository: RemoteRepository
 ) -> None:
