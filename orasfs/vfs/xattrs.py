@@ -15,6 +15,7 @@ MEDIA_TYPE = f"{PREFIX}mediatype"
 ARTIFACT_TYPE = f"{PREFIX}artifacttype"
 MAX_LIST_BYTES = 64 * 1024  # what the kernel takes (xattr(7))
 MAX_NAME_BYTES = 255
+MAX_VALUE_BYTES = 64 * 1024
 _ACL_PREFIX = "system.posix_acl_"
 
 
@@ -84,17 +85,24 @@ def encode(name: str, found: Mapping[str, str]) -> bytes:
 def copied(annotations: Mapping[str, str]) -> Sequence[str]:
     """Return the names that a copy should carry: what a draft can be given.
 
-    Names that the kernel would not take are left out, and all behind 64 KiB.
+    Names and values that the kernel would not take are left out, since `rsync -X` and `mv` fail
+    at what is listed and cannot be had; and so is all behind 64 KiB.
     """
     names = [MEDIA_TYPE]
     total = len(MEDIA_TYPE) + 1
     for key in sorted(annotations):
         name = f"{ANNOTATION_PREFIX}{key}"
-        length = len(name.encode("utf-8", "surrogatepass"))
+        length = _length(name)
         if key == ANNOTATION_TITLE or "\0" in key or length > MAX_NAME_BYTES:
+            continue
+        if _length(annotations[key]) > MAX_VALUE_BYTES:
             continue
         total += length + 1
         if total > MAX_LIST_BYTES:
             break
         names.append(name)
     return names
+
+
+def _length(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))

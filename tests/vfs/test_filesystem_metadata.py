@@ -201,6 +201,20 @@ async def test_annotations_beyond_what_the_kernel_takes_are_not_listed(
         assert sum(len(name.encode()) + 1 for name in names) <= 64 * 1024
 
 
+async def test_an_annotation_longer_than_the_kernel_takes_is_not_listed(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    """`rsync -X` and `mv` fail at a name that is listed and whose value is E2BIG."""
+    most = 64 * 1024
+    layer = repository.layer(b"x", "x", long="v" * (most + 1), most="v" * most, wide="ü" * most)
+    repository.push(layer, tag="v1")
+    async with mounted(registries) as mount:
+        assert await mount.xattrs("team/hello/v1/x") == [
+            "user.oras.mediatype",
+            "user.oras.annotation.most",
+        ]
+
+
 async def test_listxattr_of_a_resolved_tag_fetches_its_manifest(
     registries: FakeRegistries, repository: FakeRepository
 ) -> None:
