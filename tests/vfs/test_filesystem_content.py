@@ -103,7 +103,7 @@ async def test_a_packed_directory_is_its_tar(
         attr = await mount.stat("a/v1/docs/readme.md")
         assert (attr.mode, attr.size) == (stat.S_IFREG | 0o640, 7)
         link = await mount.stat("a/v1/docs/link.md")
-        assert stat.S_ISLNK(link.mode)
+        assert link.mode == stat.S_IFLNK | 0o777, "whatever the tar says, as on any disk"
         assert await mount.filesystem.readlink(link.ino) == "readme.md"
         assert [call[0] for call in registries.calls].count("open_layer") == 1
 

@@ -16,6 +16,7 @@ from orasfs.vfs.memory import MemoryReader
 from orasfs.vfs.nodes.base import Node, Opened, Stat
 
 GENERATED_MODE = stat.S_IFREG | 0o444
+SYMLINK_MODE = stat.S_IFLNK | 0o777
 
 
 def layer_xattrs(artifact: Artifact, descriptor: Descriptor) -> Mapping[str, str]:
@@ -111,9 +112,12 @@ class SymlinkNode(MemberNode):
     __slots__ = ()
 
     def stat(self) -> Stat:
-        """Return what the tar says."""
+        """Return what the tar says, but for the mode: a symlink has none (symlink(7)).
+
+        A copy cannot have another than 0777, so `rsync` would find each one changed.
+        """
         member = self._member
-        return Stat(stat.S_IFLNK | member.mode, member.size, member.mtime_ns, member.link_count)
+        return Stat(SYMLINK_MODE, member.size, member.mtime_ns, member.link_count)
 
     def readlink(self) -> str:
         """Return the target as the tar has it."""
