@@ -86,6 +86,7 @@ class Filesystem(Changes):
         self._notifier: Notifier | None = None
         if drafts is not None:
             drafts.listener = self._draft_committed
+            drafts.nursery = nursery
 
     def set_notifier(self, notifier: Notifier) -> None:
         """Say how to tell the kernel, once there is a session."""
