@@ -338,6 +338,17 @@ async def test_a_refused_name_does_not_exist_and_rejected_credentials_are_an_err
             await mount.entry("b:v1")
 
 
+async def test_tags_that_are_refused_of_a_proven_repository_are_an_error_and_not_none() -> None:
+    registries, registry = registry_with("a:v1")
+    registry.add("a").tag_list_failure = Unauthorized("who are you", status=401)
+    async with mounted(registries) as mount:
+        assert await mount.ls("a") == []
+        assert await mount.exists("a/v1")
+        with pytest.raises(Unauthorized):
+            await mount.ls("a")
+        assert await mount.text("a/v1/artifact.txt") == "a:v1"
+
+
 async def test_a_lookup_gives_up_but_its_request_goes_on(autojump_clock: MockClock) -> None:
     registries, registry = registry_with("a:v1")
     repository = registry.add("a")

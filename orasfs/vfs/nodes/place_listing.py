@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from orasfs.errors import OrasfsError
+from orasfs.errors import OrasfsError, RegistryError
 from orasfs.oci.storage import Page
 from orasfs.vfs.denial import is_denial
 from orasfs.vfs.namespace import Place, interpret, is_listed_tag, shadowed
@@ -136,6 +136,8 @@ class PlaceListing:
 
     def _stands_for_none(self, error: OrasfsError) -> bool:
         """Tell whether a failed tag list means that there are no tags here."""
+        if self._state.is_proven and isinstance(error, RegistryError):
+            return False  # it is there, and its tags are kept from us: not the same as none
         if is_denial(error):
             self._state.note_absent()
             return True
