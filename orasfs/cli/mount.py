@@ -4,11 +4,14 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import click
 
+from orasfs.cli.credentials import credential_options, read_secrets, trust_options, trust_words
 from orasfs.daemon import background, mountpoint
 from orasfs.daemon.config import MountConfig, parse_options
+from orasfs.daemon.secrets import MountSecrets
 from orasfs.daemon.source import default_local, parse_source
 from orasfs.errors import OrasfsError
 
@@ -26,6 +29,16 @@ once the mount answers.
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground; log to stderr.")
 @click.option("--registry", multiple=True, metavar="HOST", help="As -o registry=HOST.")
 @click.option("--plain-http", is_flag=True, help="As -o plain_http.")
+@trust_options
+@credential_options
+@click.option(
+    "-H",
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="NAME: VALUE",
+    help="Send this header to the registry. May be repeated.",
+)
 @click.option("--platform", metavar="OS/ARCH", help="As -o platform=OS/ARCH.")
 @click.option("-v", "--verbose", is_flag=True, help="As -o log_level=DEBUG.")
 @click.option("--background-child", is_flag=True, hidden=True)
@@ -34,11 +47,13 @@ def command(
     options: tuple[str, ...],
     registry: tuple[str, ...],
     platform: str | None,
+    headers: tuple[str, ...],
     *,
     foreground: bool,
     plain_http: bool,
     verbose: bool,
     background_child: bool,
+    **flags: Any,  # noqa: ANN401 - of cli.credentials, which knows them
 ) -> None:
     """Mount."""
     if len(places) > 2:
@@ -47,17 +62,20 @@ def command(
     words += ["plain_http"] if plain_http else []
     words += [f"platform={platform}"] if platform else []
     words += ["log_level=DEBUG"] if verbose else []
+    words += trust_words(flags)
     config = _configure(places, words)
     if background_child:
-        _serve_as_child(config)
+        secrets = MountSecrets.from_bytes(background.hear())
+        _serve_as_child(dataclasses.replace(config, secrets=secrets))
         return
+    config = dataclasses.replace(config, secrets=read_secrets(flags, headers))
     mountpoint.check_machine()
     mountpoint.check_fit(config.mountpoint)
     if foreground:
         _serve(config, stderr_level=config.log_level, on_ready=lambda: None)
         return
     arguments = [f"-o{word}" for word in words] + ["--", config.source, config.mountpoint]
-    warnings = background.start(arguments, config.mountpoint)
+    warnings = background.start(arguments, config.mountpoint, config.secrets.to_bytes())
     if warnings:
         click.echo(warnings, err=True)
 

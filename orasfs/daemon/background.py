@@ -28,12 +28,13 @@ READY_SECONDS = 60.0  # mounting asks no network; a cold disk under load may tak
 END_SECONDS = 10.0
 
 
-def start(arguments: Sequence[str], mountpoint: str) -> str:
+def start(arguments: Sequence[str], mountpoint: str, secrets: bytes = b"") -> str:
     """Start the daemon and return once its mount answers.
 
     Args:
         arguments: of `orasfs mount`, for the same working directory.
         mountpoint: absolute and canonical.
+        secrets: see `MountSecrets.to_bytes`; the daemon gets them on its stdin.
 
     Returns:
         What the daemon had to say before it was ready: warnings, or "".
@@ -43,6 +44,7 @@ def start(arguments: Sequence[str], mountpoint: str) -> str:
     """
     child = _spawn(arguments)
     try:
+        _tell(child, secrets)
         words = _listen(child)
         _check_answer(mountpoint)
     except BaseException:
@@ -53,6 +55,16 @@ def start(arguments: Sequence[str], mountpoint: str) -> str:
         child.stderr.close()
     child.returncode = 0  # it lives on: Popen must not warn that nobody waits for it
     return words
+
+
+def hear() -> bytes:
+    """Return what the parent tells on stdin, as the child, and let go of that pipe."""
+    with os.fdopen(os.dup(0), "rb") as pipe:
+        told = pipe.read()
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    return told
 
 
 def detach_stderr() -> None:
@@ -68,12 +80,20 @@ def _spawn(arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(  # noqa: S603 - our own program
         # -P: nothing is to be imported from the working directory, which may be anybody's.
         [sys.executable, "-P", "-m", "orasfs", "mount", "--background-child", *arguments],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env=_environment(),
         start_new_session=True,
     )
+
+
+def _tell(child: "subprocess.Popen[bytes]", secrets: bytes) -> None:
+    """Write the secrets to the child's stdin, which holds them all, and close it."""
+    assert child.stdin is not None  # noqa: S101 - Popen was given a pipe
+    # A child that ended before it read them says why on its stderr.
+    with contextlib.suppress(BrokenPipeError), child.stdin as pipe:
+        pipe.write(secrets)
 
 
 def _environment() -> dict[str, str]:

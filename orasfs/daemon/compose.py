@@ -16,6 +16,7 @@ import trio
 
 from orasfs.daemon import control
 from orasfs.daemon.config import MountConfig
+from orasfs.daemon.connect import connector
 from orasfs.daemon.knownhosts import known_hosts
 from orasfs.daemon.logs import LogRing
 from orasfs.daemon.registries import MountRegistries
@@ -24,8 +25,6 @@ from orasfs.daemon.writing import Writing, default_state, source_date_epoch
 from orasfs.errors import LocalFailure, StorageFailure, StorageFull
 from orasfs.fuse.session import SessionNotifier, SessionOptions, serve
 from orasfs.oci.digest import Digest
-from orasfs.registry.client import RemoteRegistry
-from orasfs.registry.settings import RegistrySettings
 from orasfs.staging.layerblob import Compression
 from orasfs.staging.pack import Packing, PackSettings
 from orasfs.store.cache import Cache
@@ -97,11 +96,10 @@ class _Mismatches:
 
 
 def _registries(config: MountConfig, source: MountSource, cache: Cache) -> MountRegistries:
-    settings = RegistrySettings(plain_http=config.plain_http)
     return MountRegistries(
         source,
-        (*config.registries, *known_hosts()),
-        lambda host: RemoteRegistry(host, settings),
+        (*config.registries, *known_hosts(config.credential_files)),
+        connector(config, source.root),
         cache.repository,
     )
 

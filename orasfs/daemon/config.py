@@ -10,12 +10,13 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from orasfs.daemon.secrets import MountSecrets
 from orasfs.errors import InvalidInput
 from orasfs.oci.reference import parse_registry
 
@@ -35,6 +36,10 @@ class MountConfig:
         allow_links: pack links that no pull would restore.
         may_delete: whether tags and manifests can be removed.
         kernel_flags: mount options that the kernel understands by itself.
+        credential_files: those to look into in place of the usual ones.
+        ca_file, cert_file, key_file: see `orasfs.registry.trust`.
+        is_insecure: whether TLS certificates are not verified.
+        secrets: what never was an option's text.
     """
 
     source: str = "none"
@@ -59,6 +64,12 @@ class MountConfig:
     log_level: str = "INFO"
     log_file: Path | None = None
     kernel_flags: tuple[str, ...] = ()
+    credential_files: tuple[Path, ...] = ()
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    is_insecure: bool = False
+    secrets: MountSecrets = field(default_factory=MountSecrets, compare=False)
 
 
 def default_cache() -> Path:
@@ -140,6 +151,11 @@ def _path(field: str) -> _Parser:
     return parse
 
 
+def _registry_config(value: str, config: MountConfig) -> dict[str, Any]:
+    path = _path("registry_config")(value, config)["registry_config"]
+    return {"credential_files": tuple(dict.fromkeys((*config.credential_files, path)))}
+
+
 def _log_level(value: str, _: MountConfig) -> dict[str, Any]:
     if value.upper() not in LOG_LEVELS:
         raise InvalidInput(f"option log_level={value}: expected one of {', '.join(LOG_LEVELS)}")
@@ -161,6 +177,10 @@ _VALUED: dict[str, _Parser] = {
     ),
     "links": _choice("links", "allow_links", {"inside": False, "any": True}),
     "plain_http": _choice("plain_http", "plain_http", {"true": True, "false": False}),
+    "registry_config": _registry_config,
+    "ca_file": _path("ca_file"),
+    "cert_file": _path("cert_file"),
+    "key_file": _path("key_file"),
     "cache": _path("cache"),
     "log_file": _path("log_file"),
     "log_level": _log_level,
@@ -168,6 +188,7 @@ _VALUED: dict[str, _Parser] = {
 _FLAGS: dict[str, dict[str, Any]] = {
     "pin": {"pin": True},
     "plain_http": {"plain_http": True},
+    "insecure": {"is_insecure": True},
     "allow_other": {"allow_other": True},
     "ro": {"read_only": True},
     "rw": {"read_only": False},

@@ -1,41 +1,39 @@
 """Which registries the user has credentials for: their names, and nothing else of those files.
 
-Owns the places and the shape of the credential files of docker, podman and the reference client.
+Owns which names those files give to SOURCE `registries`; where they are, and what else is in them,
+is `orasfs.registry.credentials`' business.
 INVARIANT: no secret is kept or logged; of an entry only its key is looked at.
 """
 
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orasfs.errors import InvalidName
 from orasfs.oci.reference import DOCKER_HUB, parse_registry
+from orasfs.registry.credentials import MAX_FILE_BYTES, credential_files
 
 logger = logging.getLogger(__name__)
 
-MAX_FILE_BYTES = 4 * 1024 * 1024
 _DOCKER_HUB_KEYS = frozenset({"index.docker.io", "registry-1.docker.io"})
 
 
-def credential_files(environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:
-    """Return where credentials may be, whether or not a file is there."""
-    docker = environ.get("DOCKER_CONFIG")
-    places = [(Path(docker) if docker else home / ".docker") / "config.json"]
-    runtime = environ.get("XDG_RUNTIME_DIR")
-    if runtime:
-        places.append(Path(runtime) / "containers/auth.json")
-    config = environ.get("XDG_CONFIG_HOME")
-    places.append((Path(config) if config else home / ".config") / "containers/auth.json")
-    return tuple(places)
-
-
 def known_hosts(
-    environ: Mapping[str, str] | None = None, home: Path | None = None
+    chosen: Sequence[Path] = (),
+    environ: Mapping[str, str] | None = None,
+    home: Path | None = None,
 ) -> tuple[str, ...]:
-    """Return the registries named in the user's credential files, sorted, each once."""
-    files = credential_files(os.environ if environ is None else environ, home or Path.home())
+    """Return the registries named in the user's credential files, sorted, each once.
+
+    Args:
+        chosen: the files to look into, instead of those in their usual places.
+        environ: of the process; for tests.
+        home: of the user; for tests.
+    """
+    environ = os.environ if environ is None else environ
+    files = credential_files(chosen, environ, home or Path.home())
     return tuple(sorted({host for path in files for host in _hosts_in(path)}))
 
 

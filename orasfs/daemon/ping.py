@@ -5,6 +5,7 @@ import trio
 from orasfs.errors import TimedOut
 from orasfs.oci.reference import parse_registry
 from orasfs.registry.client import RemoteRegistry
+from orasfs.registry.credentials import user_credentials
 from orasfs.registry.settings import RegistrySettings
 
 PING_SECONDS = 20.0
@@ -26,7 +27,7 @@ def ping(host: str, *, plain_http: bool | None) -> None:
 
 
 async def _ping(host: str, settings: RegistrySettings) -> None:
-    registry = RemoteRegistry(host, settings)
+    registry = RemoteRegistry(host, settings, credentials=user_credentials())
     try:
         with trio.move_on_after(PING_SECONDS) as scope:
             await registry.ping()

@@ -73,7 +73,8 @@ class BulkTransport:
 
         It turns false for good when a registry sends us on to a place of which that is not true.
         """
-        return self._endpoint.is_trusted and not self._was_led_astray
+        is_verified = self._settings.verifies_tls or self._endpoint.is_loopback
+        return self._endpoint.is_trusted and is_verified and not self._was_led_astray
 
     def open_stream(
         self, path: str, subject: str, size: int, start: int = 0, stop: int | None = None
@@ -127,6 +128,7 @@ class BulkTransport:
         """
         url = self._endpoint.url() + path
         headers = route.request_headers(self._settings.user_agent, range_header=range_header)
+        headers |= dict(self._settings.headers)
         attempt = self._authorizer.attempt("GET", url)
         while True:
             response, place = self._follow(url, headers | attempt.headers, subject)
@@ -175,7 +177,8 @@ class BulkTransport:
     def _send_once(
         self, request: UploadRequest, url: str, authorization: dict[str, str]
     ) -> Answer:
-        headers = route.request_headers(self._settings.user_agent) | authorization
+        headers = route.request_headers(self._settings.user_agent)
+        headers |= dict(self._settings.headers) | authorization
         if request.method not in ("GET", "HEAD"):
             headers |= {**request.headers, "Content-Length": str(request.length)}
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from orasfs.errors import CredentialsUnusable, InvalidContent
 from orasfs.registry import dockerconfig
-from orasfs.registry.credential import Credential
+from orasfs.registry.credential import Credential, CredentialFinder
 from orasfs.registry.dockerconfig import DockerConfig
 from orasfs.registry.helpers import get_credential
 
@@ -132,7 +132,7 @@ class UserCredentials:
 class GivenCredential:
     """Implements `CredentialFinder`: one credential for one host, whatever the files say."""
 
-    def __init__(self, host: str, credential: Credential, others: UserCredentials) -> None:
+    def __init__(self, host: str, credential: Credential, others: CredentialFinder) -> None:
         self._host = host
         self._credential = credential
         self._others = others

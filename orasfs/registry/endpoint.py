@@ -66,7 +66,12 @@ class Endpoint:
     @property
     def is_trusted(self) -> bool:
         """Whether nobody can change bytes on the way: TLS, or this machine."""
-        return self._is_plain is False or is_loopback(host_and_port(self.host)[0])
+        return self._is_plain is False or self.is_loopback
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is this machine."""
+        return is_loopback(host_and_port(self.host)[0])
 
 
 def _speaks_tls(name: str, port: int | None) -> bool:

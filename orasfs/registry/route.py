@@ -17,7 +17,8 @@ from orasfs.errors import InvalidInput, RegistryFailure
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})
+# All else may be a secret: users put tokens into headers of their own.
+_HARMLESS = frozenset({"user-agent", "accept", "accept-encoding", "range"})
 
 
 def origin(url: str) -> tuple[str, str, int]:
@@ -86,7 +87,7 @@ def headers_for_hop(headers: Mapping[str, str], source: str, target: str) -> dic
     """Return the headers that may follow a redirect from `source` to `target`."""
     if origin(source) == origin(target):
         return dict(headers)
-    return {name: value for name, value in headers.items() if name.lower() not in _CREDENTIALS}
+    return {name: value for name, value in headers.items() if name.lower() in _HARMLESS}
 
 
 def request_headers(user_agent: str, accept: str = "", range_header: str = "") -> dict[str, str]:

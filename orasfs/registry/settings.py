@@ -31,6 +31,8 @@ class RegistrySettings:
         concurrency: control requests at a time.
         retry: see `RetryPolicy`.
         ssl_context: whom to trust; None is the system's certificate store.
+        verifies_tls: whether TLS proves who answers; without, it is no more than plain HTTP.
+        headers: (name, value) of more headers, for the registry's own origin.
     """
 
     plain_http: bool | None = None
@@ -42,3 +44,5 @@ class RegistrySettings:
     concurrency: int = 8
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     ssl_context: ssl.SSLContext | None = None
+    verifies_tls: bool = True
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)

@@ -166,6 +166,7 @@ class Transport:
         if route.origin(url) != route.origin(base):
             raise RegistryFailure(f"{call.subject}: the address given is of another host")
         headers = route.request_headers(self._settings.user_agent, call.accept)
+        headers |= dict(self._settings.headers)
         if call.content_type:
             headers["Content-Type"] = call.content_type
         attempt = self._authorizer.attempt_now(call.method, url)

@@ -72,7 +72,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """The metadata directory of the repository."""
+    """The metadata directory of the repository, or of the registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ Meaning = Metadata | Targeted | Plain
 def interpret(place: Place, name: str) -> Meaning | None:
     """Return what `name` can mean in `place`; None if nothing can ever have that name."""
     if name == METADATA_NAME:
-        return Metadata() if place.may_be_repository else None
+        return Metadata()  # of the registry too: its last error has to be somewhere
     if ":" in name or "@" in name:
         return _targeted(place, name)
     may_be_repository = _may_be_repository(place, name)

@@ -21,7 +21,9 @@ def spawned(monkeypatch: pytest.MonkeyPatch) -> Spawned:
     children: Spawned = []
 
     def spawn(arguments: list[str]) -> "subprocess.Popen[bytes]":
-        child = subprocess.Popen(["sh", "-c", *arguments], stderr=subprocess.PIPE)
+        child = subprocess.Popen(
+            ["sh", "-c", *arguments], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         children.append(child)
         return child
 

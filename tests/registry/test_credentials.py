@@ -45,8 +45,8 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Helper:
 
 def test_docker_comes_before_podman(tmp_path: Path) -> None:
     environ = {"XDG_RUNTIME_DIR": "/run/me", "XDG_CONFIG_HOME": "/conf"}
-    assert [str(path) for path in credential_files((), environ, Path("/home/me"))] == [
-        "/home/me/.docker/config.json",
+    assert [str(path) for path in credential_files((), environ, Path("/h"))] == [
+        "/h/.docker/config.json",
         "/run/me/containers/auth.json",
         "/conf/containers/auth.json",
     ]

@@ -35,7 +35,7 @@ storage:
     enabled: true
 http:
   addr: {address}
-{tls}"""
+{tls}{authentication}"""
 
 
 def docker_registry_binary() -> str | None:
@@ -57,7 +57,7 @@ class DockerRegistry:
     """A docker-registry process whose storage outlives `stop()` and `start()` on the same port.
 
     Without `directory` it makes a temporary one and removes it at the end. `certificate` and
-    `key` are PEM files that make it speak TLS.
+    `key` are PEM files that make it speak TLS; `authentication` is the YAML of its section `auth`.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class DockerRegistry:
         *,
         certificate: Path | None = None,
         key: Path | None = None,
+        authentication: str = "",
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory() if directory is None else None
         self.directory = Path(self._temporary.name) if self._temporary else Path(directory or ".")
@@ -74,6 +75,7 @@ class DockerRegistry:
         self._tls = ""
         if certificate is not None:
             self._tls = f"  tls:\n    certificate: {certificate}\n    key: {key}\n"
+        self._authentication = f"auth:\n{authentication}" if authentication else ""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -110,7 +112,10 @@ class DockerRegistry:
         configuration = self.directory / "registry.yml"
         configuration.write_text(
             _CONFIGURATION.format(
-                storage=self.directory / "storage", address=self.host, tls=self._tls
+                storage=self.directory / "storage",
+                address=self.host,
+                tls=self._tls,
+                authentication=self._authentication,
             )
         )
         # The registry's own environment variables override the file; give it none of ours.

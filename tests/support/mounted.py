@@ -4,12 +4,13 @@ The test's own process may touch the mount, since another one serves it; but nev
 deadline: use `run` for commands, which ends what hangs.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -131,6 +132,22 @@ class Mounted:
         except BaseException:
             self.stop()
             raise
+
+    @contextlib.contextmanager
+    def in_background(self, *flags: str, stdin: str = "") -> Iterator[None]:
+        """Mount in the background instead, with more flags and something on stdin."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.error_path.touch()
+        command = [word for word in self._command if word != "-f"]
+        try:
+            done = subprocess.run(
+                [*command[:-2], *flags, *command[-2:]], input=stdin, text=True, timeout=60,
+                capture_output=True, env=self._environ, cwd="/", check=False,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            yield
+        finally:
+            unmount(self.path)
 
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + READY_SECONDS

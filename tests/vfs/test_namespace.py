@@ -38,9 +38,9 @@ def test_references_are_names(name: str, meaning: object) -> None:
     assert interpret(TEAM, name) == meaning
 
 
-def test_the_registry_itself_has_no_tags_and_no_metadata() -> None:
+def test_the_registry_itself_has_no_tags_but_errors() -> None:
     assert interpret(REGISTRY, ":v1") is None
-    assert interpret(REGISTRY, ".oras") is None
+    assert interpret(REGISTRY, ".oras") == Metadata()
     assert interpret(REGISTRY, "v1") == Plain("v1", False, True, True)
 
 

@@ -1,0 +1,58 @@
+"""From a mount's options to the clients of its registries.
+
+Owns which credentials, trust and headers the client of a host gets: what was given on the command
+line is for the one registry that SOURCE names, and for no other.
+"""
+
+from collections.abc import Callable
+
+from orasfs.daemon.config import MountConfig
+from orasfs.errors import InvalidInput
+from orasfs.registry.client import RemoteRegistry
+from orasfs.registry.credential import Credential, CredentialFinder
+from orasfs.registry.credentials import GivenCredential, user_credentials
+from orasfs.registry.settings import RegistrySettings
+from orasfs.registry.trust import TrustOptions, make_context
+from orasfs.vfs.root import ArtifactRoot, NamespaceRoot, RegistryRoot, RootSpecification
+
+GIVEN = "the command line"
+
+
+def named_host(root: RootSpecification) -> str:
+    """Return the host of the one registry that a mount shows, "" if there is no such."""
+    return root.host if isinstance(root, RegistryRoot | NamespaceRoot | ArtifactRoot) else ""
+
+
+def connector(config: MountConfig, root: RootSpecification) -> Callable[[str], RemoteRegistry]:
+    """Return what makes the client of a host.
+
+    Raises:
+        InvalidInput: there are credentials or headers, and no one registry that they are for; a
+            certificate cannot be read.
+    """
+    named = named_host(root)
+    secrets = config.secrets
+    if (secrets.has_credential or secrets.headers) and not named:
+        raise InvalidInput("credentials and headers: SOURCE must name the registry they are for")
+    credentials: CredentialFinder = user_credentials(config.credential_files)
+    if secrets.has_credential:
+        given = Credential(
+            secrets.username, secrets.password, secrets.identity_token, origin=GIVEN
+        )
+        credentials = GivenCredential(named, given, credentials)
+    trust = TrustOptions(
+        config.ca_file, config.cert_file, config.key_file, is_insecure=config.is_insecure
+    )
+
+    def connect(host: str) -> RemoteRegistry:
+        settings = RegistrySettings(
+            plain_http=config.plain_http,
+            ssl_context=make_context(trust, host),
+            verifies_tls=not config.is_insecure,
+            headers=secrets.headers if host == named else (),
+        )
+        return RemoteRegistry(host, settings, credentials=credentials)
+
+    if named:
+        connect(named)  # what cannot be read is to be said before mounting
+    return connect

@@ -1,0 +1,82 @@
+"""Whom to trust by TLS, and who to be: certificates from options and from docker's certs.d.
+
+Owns which files make the context of a registry; both HTTP paths share it through
+`RegistrySettings.ssl_context`. Reads files, and makes no request.
+"""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from orasfs.errors import InvalidInput
+
+CERTIFICATES = Path("/etc/docker/certs.d")
+
+
+@dataclass(frozen=True, slots=True)
+class TrustOptions:
+    """What the user chose.
+
+    Attributes:
+        ca_file: PEM certificates of authorities to trust besides the system's.
+        cert_file: PEM certificate to show to the registry; may contain the key.
+        key_file: its PEM key.
+        is_insecure: whether nothing is verified.
+    """
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    is_insecure: bool = False
+
+
+def make_context(
+    options: TrustOptions, host: str, *, certificates: Path = CERTIFICATES
+) -> ssl.SSLContext | None:
+    """Return the TLS context for a registry; None if the system's certificates are all there is.
+
+    `certificates` is docker's directory: below it is one for each `HOST[:PORT]`, with authorities
+    in `*.crt`, and pairs of `NAME.cert` and `NAME.key` (dockerd, "certs.d").
+
+    Raises:
+        InvalidInput: a file cannot be read, or is no certificate.
+    """
+    found = sorted((certificates / host).glob("*"))
+    authorities = [path for path in found if path.suffix == ".crt"]
+    pairs = [(path, path.with_suffix(".key")) for path in found if path.suffix == ".cert"]
+    if options.ca_file is not None:
+        authorities.append(options.ca_file)
+    if options.cert_file is not None:
+        pairs = [(options.cert_file, options.key_file or options.cert_file)]
+    if not authorities and not pairs and not options.is_insecure:
+        return None
+    context = ssl.create_default_context()
+    for path in authorities:
+        _trust(context, path)
+    for certificate, key in pairs:
+        _present(context, certificate, key)
+    if options.is_insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _trust(context: ssl.SSLContext, path: Path) -> None:
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise InvalidInput(f"{path}: no certificates in PEM form") from error
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from error
+
+
+def _present(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    def refuse() -> str:  # asked for where a key is encrypted: a daemon has nobody to ask
+        raise InvalidInput(f"{key}: encrypted; a key without a passphrase is needed")
+
+    try:
+        context.load_cert_chain(certificate, key, password=refuse)
+    except ssl.SSLError as error:
+        raise InvalidInput(f"{certificate}: not a certificate with its key {key}") from error
+    except OSError as error:
+        raise InvalidInput(f"{certificate}, {key}: {error.strerror}") from error

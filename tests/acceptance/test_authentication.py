@@ -1,0 +1,178 @@
+"""Real mounts of registries that want to know who asks."""
+
+import base64
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.fakes.guarded import GuardedRegistry
+from tests.support.docker_registry import DockerRegistry
+from tests.support.golden import LAYOUT
+from tests.support.mounted import Mounted, run
+from tests.support.publish import publish_files
+from tests.support.token_server import ISSUER, SERVICE, Rules, TokenServer
+
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+
+SECRET = "swordfish-7f3a"  # noqa: S105 - of no account
+# bcrypt of it, of the least cost: docker-registry takes no other kind of hash.
+HTPASSWD = "user:$2b$04$TNVQcQuNWTI.nDwx5OEjXOZwy33G1biraBkkLP7hJmRCGbsM1Lpgq\n"
+PAIR = base64.b64encode(f"user:{SECRET}".encode()).decode()
+
+
+def write_config(path: Path, host: str, password: str = SECRET) -> Path:
+    auth = base64.b64encode(f"user:{password}".encode()).decode()
+    path.write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Path:
+    """The certificates, and a registry's storage with an artifact in it."""
+    directory = tmp_path_factory.mktemp("auth")
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    leaf = authority.issue_cert("127.0.0.1", "localhost")
+    leaf.cert_chain_pems[0].write_to_path(directory / "cert.pem")
+    leaf.private_key_pem.write_to_path(directory / "key.pem")
+    (directory / "htpasswd").write_text(HTPASSWD)
+    with DockerRegistry(directory / "registry") as registry:
+        registry.push_layout(LAYOUT, "multi", "team/hello", tag="v1")
+    return directory
+
+
+def guarded(files: Path, auth: str) -> DockerRegistry:
+    return DockerRegistry(
+        files / "registry",
+        certificate=files / "cert.pem",
+        key=files / "key.pem",
+        authentication=auth,
+    )
+
+
+@pytest.fixture(scope="module")
+def htpasswd(files: Path) -> Iterator[DockerRegistry]:
+    """A docker-registry behind TLS that wants Basic."""
+    auth = f"  htpasswd:\n    realm: test\n    path: {files / 'htpasswd'}\n"
+    with guarded(files, auth) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def tokens(files: Path, authority: trustme.CA) -> Iterator[TokenServer]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with TokenServer(Rules(users={"user": SECRET}), context) as server:
+        server.signer.write_bundle(files / "bundle.pem")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def bearer(files: Path, tokens: TokenServer) -> Iterator[DockerRegistry]:
+    """A docker-registry behind TLS that wants tokens."""
+    auth = (
+        f"  token:\n    realm: {tokens.realm}\n    service: {SERVICE}\n"
+        f"    issuer: {ISSUER}\n    rootcertbundle: {files / 'bundle.pem'}\n"
+    )
+    with guarded(files, auth) as registry:
+        yield registry
+
+
+def check_no_secret(mounted: Mounted) -> None:
+    """Look for secrets in all that the daemon has said."""
+    told = mounted.errors()
+    for name in ("status.json", "transfers.json", "drafts.json", "metrics", "log"):
+        told += run(["cat", mounted.path / ".orasfs" / name]).stdout
+    for secret in (SECRET, PAIR, "eyJ"):
+        assert secret not in told
+
+
+@pytest.mark.registry
+@pytest.mark.parametrize("kind", ["htpasswd", "bearer"])
+def test_a_guarded_registry_is_browsed_and_read(
+    kind: str, request: pytest.FixtureRequest, files: Path, tmp_path: Path
+) -> None:
+    registry: DockerRegistry = request.getfixturevalue(kind)
+    config = write_config(tmp_path / "config.json", registry.host)
+    options = (f"registry_config={config}", f"ca_file={files / 'ca.pem'}")
+    with Mounted(registry.host, tmp_path / "m", *options) as mounted:
+        top = mounted.path / "team/hello"
+        assert run(["ls", top]).stdout.split() == ["v1"]
+        assert run(["cp", "-r", top / "v1", tmp_path / "copy"]).returncode == 0
+        assert run(["find", tmp_path / "copy", "-type", "f"]).stdout
+        assert run(["cat", mounted.path / "team/none/v1"], check=False).returncode != 0
+        check_no_secret(mounted)
+
+
+@pytest.mark.registry
+@pytest.mark.parametrize("kind", ["htpasswd", "bearer"])
+def test_a_wrong_password_is_eacces_with_the_reason(
+    kind: str, request: pytest.FixtureRequest, files: Path, tmp_path: Path
+) -> None:
+    registry: DockerRegistry = request.getfixturevalue(kind)
+    config = write_config(tmp_path / "config.json", registry.host, "wrong")
+    options = (f"registry_config={config}", f"ca_file={files / 'ca.pem'}")
+    with Mounted(registry.host, tmp_path / "m", *options) as mounted:
+        done = run(["cat", mounted.path / "team/hello:v1/artifact.txt"], check=False)
+        assert "Permission denied" in done.stderr
+        words = run(["cat", mounted.path / "team/.oras/error"]).stdout
+        assert "does not take the credentials of" in words
+        assert "config.json" in words
+        assert "credentials rejected" in mounted.log()
+        # The file is mended under the running mount.
+        write_config(config, registry.host)
+        assert run(["ls", mounted.path / "team/hello/v1"]).stdout
+
+
+@pytest.mark.registry
+def test_credentials_of_the_command_line_are_in_no_process_list(
+    htpasswd: DockerRegistry, files: Path, tmp_path: Path
+) -> None:
+    mounted = Mounted(htpasswd.host, tmp_path, f"ca_file={files / 'ca.pem'}")
+    with mounted.in_background("-u", "user", "--password-stdin", stdin=SECRET):
+        assert run(["ls", mounted.path / "team/hello/v1"]).stdout
+        pid = json.loads(run(["cat", mounted.path / ".orasfs/status.json"]).stdout)["pid"]
+        for name in ("cmdline", "environ"):
+            assert SECRET.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+        check_no_secret(mounted)
+
+
+def test_a_name_that_is_refused_with_a_token_is_not_there(tmp_path: Path) -> None:
+    """Hosted registries answer 401 for what does not exist."""
+    with (
+        TokenServer(Rules(users={"user": SECRET})) as tokens,
+        GuardedRegistry(tokens) as registry,
+    ):
+        publish_files(registry, "a", "v1", **{"f.txt": b"content"})
+        registry.hidden = frozenset({"b", "b/v1", "a/v2"})
+        config = write_config(tmp_path / "config.json", registry.host)
+        with Mounted(registry.host, tmp_path / "m", f"registry_config={config}") as mounted:
+            assert run(["cat", mounted.path / "a/v1/f.txt"]).stdout == "content"
+            for name in ("a:none", "b:v1"):
+                done = run(["ls", mounted.path / name], check=False)
+                assert "No such file" in done.stderr
+            check_no_secret(mounted)
+
+
+def test_tokens_of_two_seconds_serve_twenty_seconds_of_reads(tmp_path: Path) -> None:
+    rules = Rules(users={"user": SECRET}, seconds=2)
+    with TokenServer(rules) as tokens, GuardedRegistry(tokens) as registry:
+        names = {f"f{number:02}.txt": bytes([number]) * 1000 for number in range(40)}
+        for name, content in names.items():
+            publish_files(registry, "a", name[:3], **{name: content})
+        config = write_config(tmp_path / "config.json", registry.host)
+        pause = threading.Event()
+        with Mounted(registry.host, tmp_path / "m", f"registry_config={config}") as mounted:
+            for name, content in names.items():
+                pause.wait(0.5)
+                assert (mounted.path / f"a:{name[:3]}" / name).read_bytes() == content
+    assert len(tokens.requests) >= 8
