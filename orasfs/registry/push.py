@@ -20,7 +20,7 @@ from orasfs.registry import protocol, referrers, uploads
 from orasfs.registry.bulk import BulkTransport
 from orasfs.registry.protocol import Answer
 from orasfs.registry.transport import Call, Transport
-from orasfs.registry.upload import Job
+from orasfs.registry.uploadjob import Job
 
 logger = logging.getLogger(__name__)
 

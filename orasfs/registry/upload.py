@@ -5,7 +5,6 @@ refuses that or a connection broke half-way, what to ask before going on, and wh
 Knows neither HTTP library nor addresses: it is given a function that sends one request. Blocking;
 one thread runs it.
 
-INVARIANT: memory is bounded by one piece, whatever the blob's size.
 INVARIANT: every way back to an earlier step counts as a failure, and the retry policy bounds
 failures without progress.
 
@@ -14,12 +13,10 @@ Source: distribution-spec v1.1.1, Pushing blobs: monolithic (POST then PUT) and 
 
 import enum
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import BinaryIO
 
 from orasfs.errors import (
     Aborted,
@@ -29,19 +26,16 @@ from orasfs.errors import (
     OrasfsError,
     QuotaExceeded,
     RegistryError,
-    StorageFailure,
     TooLarge,
     Unreachable,
 )
-from orasfs.oci.descriptor import Descriptor
-from orasfs.oci.storage import BlobContent
 from orasfs.registry import protocol, uploads
 from orasfs.registry.protocol import Answer
 from orasfs.registry.retry import RetryPolicy, is_passing_status
+from orasfs.registry.uploadjob import Job, Sender, UploadRequest
 
 logger = logging.getLogger(__name__)
 
-_READ_BYTES = 1024 * 1024
 _CHUNK_BYTES = 4 * 1024 * 1024  # the largest that every registry with chunks takes (GHCR)
 _SMALLEST_CHUNK_BYTES = 64 * 1024
 _POLL_SECONDS = 0.2
@@ -50,49 +44,11 @@ _TAKEN_STATUSES = frozenset({201, 202, 204})  # 202; ECR answers chunks with 201
 _OCTETS = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class UploadRequest:
-    """One request of an upload.
-
-    Attributes:
-        method: POST, PUT, PATCH, GET, HEAD or DELETE.
-        target: a path, or an absolute URL of the registry's own origin.
-        subject: what it is about, in words that begin every message.
-        headers: beside those of all requests.
-        open_pieces: begins the body, whose length is `length` bytes; once more for each sending.
-        is_final: whether the answer may take as long as the registry needs to keep the blob.
-    """
-
-    method: str
-    target: str
-    subject: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    open_pieces: Callable[[], Iterable[bytes]] = tuple
-    length: int = 0
-    is_final: bool = False
-
-
-# Sends one request, following nothing; any status; raises Unreachable.
-Sender = Callable[[UploadRequest], Answer]
-
-
 class Habits:
     """What was found out about uploads to one registry, for the next ones."""
 
     def __init__(self) -> None:
         self.takes_whole_blobs = True
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is to be sent, and who wants to know; see `BlobPusher.push_blob`."""
-
-    repository: str
-    subject: str
-    descriptor: Descriptor
-    content: BlobContent
-    on_progress: Callable[[int], None]
-    is_cancelled: Callable[[], bool]
 
 
 class _Step(enum.Enum):
@@ -142,22 +98,7 @@ class BlobUpload:
         self._minimum = 0
         self._failures = 0  # without progress
         self._progress_time = clock()
-        self._requests: dict[_Step, Callable[[], Answer]] = {
-            _Step.BEGIN: self._begin,
-            _Step.WHOLE: self._send_whole,
-            _Step.CHUNK: self._send_chunk,
-            _Step.FINISH: self._finish,
-            _Step.ASK: self._ask,
-            _Step.CHECK: self._check,
-        }
-        self._judges: dict[_Step, Callable[[Answer], _Step]] = {
-            _Step.BEGIN: self._begun,
-            _Step.WHOLE: self._sent_whole,
-            _Step.CHUNK: self._sent_chunk,
-            _Step.FINISH: self._finished,
-            _Step.ASK: self._asked,
-            _Step.CHECK: self._checked,
-        }
+        self._courses = self._plan()
 
     def __repr__(self) -> str:
         return f"BlobUpload({self._job.subject}, offset={self._offset}, {self._step.name})"
@@ -171,7 +112,7 @@ class BlobUpload:
             )
         try:
             while self._step is not _Step.DONE:
-                self._check_cancelled()
+                self._job.check_cancelled()
                 self._step = self._take_step()
         except (Aborted, RegistryError, ContentMismatch):
             self._cancel_session()
@@ -179,12 +120,24 @@ class BlobUpload:
         self._job.on_progress(self._size)
 
     def _take_step(self) -> _Step:
+        request, judge = self._courses[self._step]
         try:
-            answer = self._requests[self._step]()
+            answer = request()
         except Unreachable as error:
-            self._pause(error, self._judge(error))
+            self._pause(error, _as_judged(error, is_under_way=bool(self._session)))
             return self._way_back()
-        return self._judges[self._step](answer)
+        return judge(answer)
+
+    def _plan(self) -> dict[_Step, tuple[Callable[[], Answer], Callable[[Answer], _Step]]]:
+        """Return for each step its request, and what finds the next step from the answer."""
+        return {
+            _Step.BEGIN: (self._begin, self._begun),
+            _Step.WHOLE: (self._send_whole, self._sent_whole),
+            _Step.CHUNK: (self._send_chunk, self._sent_chunk),
+            _Step.FINISH: (self._finish, self._finished),
+            _Step.ASK: (self._ask, self._asked),
+            _Step.CHECK: (self._check, self._checked),
+        }
 
     # The requests
 
@@ -226,41 +179,11 @@ class BlobUpload:
         if span is None:
             return self._send(UploadRequest(method, target, subject))
         fields = {"Content-Type": _OCTETS, **(headers or {})}
-        pieces = partial(self._pieces, *span)
+        pieces = partial(self._job.pieces, *span)
         length = span[1] - span[0]
         return self._send(
             UploadRequest(method, target, subject, fields, pieces, length, is_final=is_final)
         )
-
-    def _pieces(self, start: int, stop: int) -> Iterator[bytes]:
-        """Yield bytes [start, stop) of the content; tell of each piece when it has been sent."""
-        if start == stop:
-            return
-        with self._open_content() as file:
-            file.seek(start)
-            while start < stop:
-                self._check_cancelled()
-                try:
-                    piece = file.read(min(_READ_BYTES, stop - start))
-                except OSError as error:  # not to be taken for one of the network
-                    raise StorageFailure(
-                        f"{self._job.subject}: reading it failed: {error.strerror}"
-                    ) from error
-                if not piece:
-                    raise ContentMismatch(
-                        f"{self._job.subject}: ends at byte {start} of {self._size}"
-                    )
-                yield piece
-                start += len(piece)
-                self._job.on_progress(start)
-
-    def _open_content(self) -> BinaryIO:
-        try:
-            return self._job.content.open()
-        except OSError as error:
-            raise StorageFailure(
-                f"{self._job.subject}: it cannot be opened: {error.strerror}"
-            ) from error
 
     # What the answers mean
 
@@ -292,7 +215,8 @@ class BlobUpload:
     def _sent_chunk(self, answer: Answer) -> _Step:
         if answer.status in _TAKEN_STATUSES:
             self._follow_session(answer)
-            self._advance(self._offset_after_chunk(answer))
+            sent = min(self._size, self._offset + self._chunk_bytes)
+            self._advance(_offset_after_chunk(answer, self._offset, sent))
             return _Step.CHUNK if self._offset < self._size else _Step.FINISH
         if answer.status == 413:
             return self._send_less_at_once(answer)
@@ -301,17 +225,6 @@ class BlobUpload:
             self._pause(uploads.push_error(answer, self._job.subject), 503, answer)
             return _Step.ASK if answer.status == 416 else _Step.BEGIN
         return self._refused(answer)
-
-    def _offset_after_chunk(self, answer: Answer) -> int:
-        """Return what the registry has; where it says nothing of use, what it was sent.
-
-        ECR's Range does not advance from the second chunk on, and all of them are kept.
-        """
-        sent = min(self._size, self._offset + self._chunk_bytes)
-        received = uploads.received_bytes(answer)
-        if received is not None and self._offset < received <= sent:
-            return received
-        return sent
 
     def _send_less_at_once(self, answer: Answer) -> _Step:
         error = uploads.push_error(answer, self._job.subject)
@@ -383,22 +296,9 @@ class BlobUpload:
             raise failure
         logger.debug("retry subject=%s delay_s=%.2f failure=%s", self._job.subject, delay, failure)
         while delay > 0:
-            self._check_cancelled()
+            self._job.check_cancelled()
             self._sleep(min(delay, _POLL_SECONDS))
             delay -= _POLL_SECONDS
-
-    def _judge(self, failure: Unreachable) -> Unreachable:
-        """Return the failure as the policy shall see it.
-
-        A registry that refuses connections in the middle of an upload is being restarted.
-        """
-        if isinstance(failure, ConnectionRefused) and self._session:
-            return ConnectionBroken(str(failure))
-        return failure
-
-    def _check_cancelled(self) -> None:
-        if self._job.is_cancelled():
-            raise Aborted(f"{self._job.subject}: the upload was given up")
 
     def _cancel_session(self) -> None:
         """Tell the registry that nothing more comes; what it answers does not matter."""
@@ -406,3 +306,23 @@ class BlobUpload:
         if session:
             with suppress(Unreachable):
                 self._send(UploadRequest("DELETE", session, self._job.subject))
+
+
+def _offset_after_chunk(answer: Answer, offset: int, sent: int) -> int:
+    """Return what the registry has after a chunk [offset, sent) of which it took anything.
+
+    Where it says nothing of use, that is all it was sent: ECR's Range does not advance from the
+    second chunk on, and all of them are kept.
+    """
+    received = uploads.received_bytes(answer)
+    return received if received is not None and offset < received <= sent else sent
+
+
+def _as_judged(failure: Unreachable, *, is_under_way: bool) -> Unreachable:
+    """Return the failure as the policy shall see it.
+
+    A registry that refuses connections in the middle of an upload is being restarted.
+    """
+    if isinstance(failure, ConnectionRefused) and is_under_way:
+        return ConnectionBroken(str(failure))
+    return failure

@@ -94,7 +94,8 @@ class CuttingProxy:
                     linger = struct.pack("ii", 1, 0)
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                     _shut(upstream)
-                    _shut(client)
+                    # Closed, not shut: after a FIN a client that sends would never notice.
+                    client.close()
                     return
         except OSError:
             pass
