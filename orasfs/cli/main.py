@@ -13,7 +13,10 @@ import click
 
 from orasfs.errors import OrasfsError
 
-VERBS = ("mount", "umount", "status", "commit", "edit", "discard", "tag", "rm", "doctor")
+VERBS = (
+    *("mount", "umount", "status", "commit", "edit", "discard", "tag", "rm"),
+    *("login", "logout", "doctor"),
+)
 
 
 class VerbGroup(click.Group):
