@@ -25,7 +25,8 @@ from orasfs.registry.protocol import Answer, error_of
 from orasfs.registry.settings import RegistrySettings
 from orasfs.registry.stream import ResumingStream, Span, read_answer
 from orasfs.registry.tokenservice import new_authorizer
-from orasfs.registry.upload import BlobUpload, Habits, Job, UploadRequest
+from orasfs.registry.upload import BlobUpload, Habits
+from orasfs.registry.uploadjob import Job, UploadRequest
 
 logger = logging.getLogger(__name__)
 
