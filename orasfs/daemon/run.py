@@ -7,6 +7,7 @@ a signal, `umount` or fusermount3 asked for it.
 import faulthandler
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,11 +42,24 @@ def run(config: MountConfig, *, stderr_level: str, on_ready: Callable[[], None])
     except OSError as error:
         raise MountFailed(f"{config.log_file}: {error.strerror}") from error
     os.chdir("/")  # a daemon must not keep the directory busy that it was started in
+    _raise_file_limit()
     with _stack_dumps(config.log_file):
         try:
             trio.run(_main, config, ring, on_ready)
         except ExceptionGroup as group:
             raise _reason(group) from group
+
+
+def _raise_file_limit() -> None:
+    """Take as many descriptors as we may: each blob that somebody has open is one here.
+
+    The soft limit is low (1024) for the sake of programs that use select(2); this one does not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        logger.debug("limit of open files stays soft=%s error=%s", soft, error)
 
 
 async def _main(config: MountConfig, ring: logs.LogRing, on_ready: Callable[[], None]) -> None:

@@ -1,8 +1,10 @@
 """The daemon's process: what ends it, what it says, and what it leaves."""
 
 import os
+import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -37,6 +39,29 @@ def test_unmounting_from_outside_ends_the_daemon_with_status_0(
     with Mounted(LAYOUT, tmp_path) as mounted:
         run([*command, mounted.path])
         assert mounted.wait() == 0
+
+
+@pytest.mark.fuse
+def test_more_files_can_be_open_than_the_soft_limit_lets_a_process_have(tmp_path: Path) -> None:
+    """Each blob that somebody has open is a descriptor of the daemon."""
+    count = 300
+    files = {f"f{number:03}": b"%d" % number for number in range(count)}
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with FakeRegistry() as registry:
+        publish_files(registry, "a", "v1", **files)
+        mounted = Mounted(f"{registry.host}/a:v1", tmp_path)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+        try:
+            mounted.start()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        try:
+            script = "import sys; print(len([open(p, 'rb') for p in sys.argv[1:]]))"
+            paths = [str(mounted.path / name) for name in files]
+            opened = run([sys.executable, "-I", "-S", "-c", script, *paths], timeout=60)
+            assert opened.stdout == f"{count}\n"
+        finally:
+            mounted.stop()
 
 
 @pytest.mark.fuse
