@@ -109,7 +109,13 @@ def _writing(config: MountConfig, registries: MountRegistries, cache: Cache) -> 
     if config.read_only:
         return None
     try:
-        return Writing(default_state(), registries.target, cache, pack_settings(config))
+        return Writing(
+            default_state(),
+            registries.target,
+            cache,
+            pack_settings(config),
+            may_delete=config.may_delete,
+        )
     except (LocalFailure, StorageFull) as error:
         logger.warning("mounted read-only, since drafts cannot be kept: %s", error)
         return None

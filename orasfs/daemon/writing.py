@@ -27,6 +27,7 @@ from orasfs.staging.pack import PackSettings
 from orasfs.store.cache import Cache
 from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.namespace import LAYOUT_PREFIX
+from orasfs.vfs.tagging import Tagging
 
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"  # reproducible-builds.org/specs/source-date-epoch
 
@@ -75,6 +76,7 @@ class Writing:
         target: returns the target of a registry and a repository.
         cache: takes over what was pushed.
         settings: how drafts are packed by default.
+        may_delete: whether tags and manifests may be removed.
 
     Raises (on construction):
         StorageFull: the disk of `state` is full.
@@ -87,6 +89,8 @@ class Writing:
         target: Callable[[str, str], Target],
         cache: Cache,
         settings: PackSettings,
+        *,
+        may_delete: bool = False,
     ) -> None:
         self._settings = settings
         self._store = DraftStore(state / "drafts")
@@ -94,7 +98,8 @@ class Writing:
             target, self._prepare, CacheKeeper(cache), lambda: int(time.time())
         )
         namespaces = LocalNamespaces(state / "namespaces.json")
-        self.drafts = Drafts(self._store, namespaces, self._committer)
+        tagging = Tagging(target, may_delete=may_delete)
+        self.drafts = Drafts(self._store, namespaces, self._committer, tagging)
 
     def control_files(self) -> Mapping[str, Callable[[], bytes]]:
         """Return what makes the content of its files in `MOUNT/.orasfs`."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from orasfs.errors import OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.staging.draft import Draft
+from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs.inodes import InodeTable
 from orasfs.vfs.namespace import METADATA_NAME
 from orasfs.vfs.nodes.base import Found, Node
@@ -24,7 +25,7 @@ Path = tuple[str, ...]
 
 
 async def become(
-    inodes: InodeTable[Node], draft: Draft, name: str, descriptor: Descriptor
+    inodes: InodeTable[Node], draft: Draft, key: DraftKey, descriptor: Descriptor
 ) -> Sequence[Ino]:
     """Replace the nodes of a draft; return the inodes, whose caches are to be dropped."""
     staged = [
@@ -36,7 +37,7 @@ async def become(
     if not tops:
         return []
     top_ino, top = tops[0]
-    artifact = top.place.committed(name, descriptor)
+    artifact = top.place.committed(key, descriptor)
     inodes.replace(top_ino, artifact)
     found: dict[Path, Node | None] = {(): artifact}
     for ino, node in staged:

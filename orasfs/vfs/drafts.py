@@ -19,6 +19,7 @@ from orasfs.staging.drafts import DraftStore
 from orasfs.staging.namespaces import LocalNamespaces
 from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.namespace import Place
+from orasfs.vfs.tagging import Tagging
 
 
 class DraftCommitter(Protocol):
@@ -43,8 +44,8 @@ class DraftCommitter(Protocol):
         ...
 
 
-# Told of a draft that became an artifact: the draft, its name then, and the manifest.
-Listener = Callable[[Draft, str, Descriptor], Awaitable[None]]
+# Told of a draft that became an artifact: the draft, its key then, and the manifest.
+Listener = Callable[[Draft, DraftKey, Descriptor], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -55,6 +56,7 @@ class Drafts:
         store: which there are.
         namespaces: local directories in which no draft is yet.
         committer: who commits, None where nobody can.
+        tagging: who puts and removes tags, None where nobody can.
         nursery: where commits go on that nobody waits for.
         listener: told of each commit before the draft goes.
     """
@@ -62,6 +64,7 @@ class Drafts:
     store: DraftStore
     namespaces: LocalNamespaces
     committer: DraftCommitter | None = None
+    tagging: Tagging | None = None
     nursery: trio.Nursery | None = None
     listener: Listener | None = None
 
@@ -93,7 +96,7 @@ class Drafts:
         """
         descriptor = await self._required().commit(draft, ticket)
         if descriptor is not None:
-            await self._become(draft, draft.key.name, descriptor)
+            await self._become(draft, draft.key, descriptor)
 
     async def begin_commit(self, draft: Draft, ticket: str) -> None:
         """Begin to commit a draft; its report tells how it ends.
@@ -126,7 +129,19 @@ class Drafts:
         """
         descriptor = await self._required().publish(draft, key.tag or "", expected=expected)
         if descriptor is not None:
-            await self._become(draft, key.name, descriptor)
+            await self._become(draft, key, descriptor)
+
+    async def discard(self, draft: Draft) -> None:
+        """Drop a draft with all that is in it, and let the kernel forget its name.
+
+        Raises:
+            Busy: it is being committed.
+        """
+        draft.check_writable()
+        await self.drop(draft)
+        if self.tagging is not None:
+            place = Place(draft.key.registry, draft.key.repository)
+            self.tagging.tell(place, draft.key.name)
 
     async def drop(self, draft: Draft) -> None:
         """Remove a draft and free its space."""
@@ -134,11 +149,11 @@ class Drafts:
         self._errors.pop(draft.id, None)
         await trio.to_thread.run_sync(self.store.empty_trash)
 
-    async def _become(self, draft: Draft, name: str, descriptor: Descriptor) -> None:
+    async def _become(self, draft: Draft, key: DraftKey, descriptor: Descriptor) -> None:
         """Let the draft go. Cannot be stopped: it has been pushed."""
         with trio.CancelScope(shield=True):
             if self.listener is not None:
-                await self.listener(draft, name, descriptor)
+                await self.listener(draft, key, descriptor)
             await self.drop(draft)
 
     async def _commit_unwatched(self, draft: Draft, ticket: str) -> None:

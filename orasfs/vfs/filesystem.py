@@ -16,6 +16,7 @@ import trio
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.staging.draft import Draft
+from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs import xattrs
 from orasfs.vfs.becoming import become
 from orasfs.vfs.changes import Changes
@@ -23,9 +24,10 @@ from orasfs.vfs.documents import DocumentCache
 from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.inodes import derive
 from orasfs.vfs.mount import Mount
-from orasfs.vfs.namespace import CONTROL_NAME
+from orasfs.vfs.namespace import CONTROL_NAME, Place
 from orasfs.vfs.nodes.base import Found, Listed, Listing, Opened
 from orasfs.vfs.nodes.control import control_directory
+from orasfs.vfs.nodes.place import PlaceNode
 from orasfs.vfs.nodes.roots import make_root
 from orasfs.vfs.nodes.world import World
 from orasfs.vfs.operations import (
@@ -87,6 +89,8 @@ class Filesystem(Changes):
         if drafts is not None:
             drafts.listener = self._draft_committed
             drafts.nursery = nursery
+            if drafts.tagging is not None:
+                drafts.tagging.listener = self._tag_changed
 
     def set_notifier(self, notifier: Notifier) -> None:
         """Say how to tell the kernel, once there is a session."""
@@ -101,12 +105,28 @@ class Filesystem(Changes):
             if node.content_digest == digest:
                 self._notifier.invalidate_content(ino)
 
-    async def _draft_committed(self, draft: Draft, name: str, descriptor: Descriptor) -> None:
+    async def _draft_committed(self, draft: Draft, key: DraftKey, descriptor: Descriptor) -> None:
         """Let the inodes of a draft be the artifact's, with its sizes and times."""
-        inos = await become(self._tables.inodes, draft, name, descriptor)
+        inos = await become(self._tables.inodes, draft, key, descriptor)
         if self._notifier is not None:
             for ino in inos:
                 self._notifier.invalidate_content(ino)
+        place = Place(key.registry, key.repository)
+        self._tag_changed(place, key.tag or "")
+
+    def _tag_changed(self, place: Place, tag: str) -> None:
+        """Let the kernel ask again for the names that lead to a tag."""
+        if self._notifier is None:
+            return
+        above, _, last = place.path.rpartition("/")
+        for ino, node in self._tables.inodes:
+            if not isinstance(node, PlaceNode):
+                continue
+            if node.place == place:
+                self._notifier.invalidate_entry(ino, tag)
+                self._notifier.invalidate_entry(ino, f":{tag}")
+            if last and node.place == Place(place.host, above):
+                self._notifier.invalidate_entry(ino, f"{last}:{tag}")
 
     async def lookup(self, parent: Ino, name: str) -> Entry:
         """Find a name below an inode."""

@@ -8,11 +8,12 @@ INVARIANT: an age counts from before the request, so that a moved tag is seen wi
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from orasfs.errors import Forbidden, NotFound, OrasfsError
 from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
 from orasfs.oci.storage import Resolver
 from orasfs.vfs.operations import FOREVER_SECONDS
 from orasfs.vfs.options import FilesystemOptions
@@ -76,6 +77,15 @@ class Tags:
     def learn(self, tag: str, descriptor: Descriptor) -> None:
         """Note what a tag names since now, because this mount has put it there."""
         self._records[tag] = _Record(descriptor, self._clock() + self._ttl_seconds)
+
+    def forget(self, tag: str) -> None:
+        """Note that a tag is gone, because this mount has removed it."""
+        self._records.pop(tag, None)
+        self._listed.pop(tag, None)
+
+    def naming(self, digest: Digest) -> Sequence[str]:
+        """Return the tags that were last seen to name a digest."""
+        return [tag for tag, found in self._records.items() if found.descriptor.digest == digest]
 
     async def resolve(self, tag: str) -> Resolution | None:
         """Return what the tag points to, asking if the last answer is too old; None if nothing.

@@ -10,6 +10,8 @@ INVARIANT: a node gets a digest once and keeps it.
 from collections.abc import Mapping, Sequence
 from weakref import WeakValueDictionary
 
+import trio
+
 from orasfs.errors import NotFound, OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
@@ -19,12 +21,14 @@ from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.inodes import Key, derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import METADATA_NAME
+from orasfs.vfs.nodes import tag_orders
 from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Node
 from orasfs.vfs.nodes.metadata import MetadataNode
 from orasfs.vfs.nodes.view import Inside, ViewNode
 from orasfs.vfs.operations import FOREVER_SECONDS
 from orasfs.vfs.repositories import RepositoryState
 
+COMMIT = f"{xattrs.PREFIX}commit"
 _NEEDS_MANIFEST = (xattrs.ARTIFACT_TYPE, xattrs.ANNOTATION_PREFIX)
 
 
@@ -137,6 +141,18 @@ class ArtifactNode(Node):
         """Return the same, fetching the manifest."""
         artifact = await self._resolved()
         return xattrs.copied((await artifact.document()).parsed.annotations)
+
+    async def set_attribute(self, name: str, value: bytes) -> None:
+        """Take an order: another tag, a removal, a commit, for which nothing is to do."""
+        if name in tag_orders.ORDERS:
+            artifact = await self._resolved()
+            await tag_orders.order(
+                self._state, self._mount, artifact.descriptor, self._target, name, value
+            )
+        elif name == COMMIT:
+            await trio.lowlevel.checkpoint()
+        else:
+            await super().set_attribute(name, value)
 
     def _bound(self, descriptor: Descriptor) -> Artifact:
         artifact = self._artifact

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from orasfs.oci.descriptor import Descriptor
 from orasfs.staging.draft import Draft
+from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs import xattrs
 from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.inodes import ROOT_KEY, derive
@@ -17,14 +18,15 @@ from orasfs.vfs.nodes.draft import Staged, StagedDirectoryNode
 from orasfs.vfs.nodes.files import LiveNode
 
 COMMIT = f"{xattrs.PREFIX}commit"
+DISCARD = f"{xattrs.PREFIX}discard"
 CANCEL = b"0"
 
 
 class DraftPlace(Protocol):
     """The directory in which a draft has its name."""
 
-    def committed(self, name: str, descriptor: Descriptor) -> Node:
-        """Learn what a name stands for now, and return its node."""
+    def committed(self, key: DraftKey, descriptor: Descriptor) -> Node:
+        """Learn what the name of a draft stands for now, and return its node."""
         ...
 
 
@@ -65,8 +67,10 @@ class DraftTopNode(StagedDirectoryNode):
             await self._drafts.commit(self.draft)
 
     async def set_attribute(self, name: str, value: bytes) -> None:
-        """Set an attribute, or take an order: `user.oras.commit`, of which "0" cancels."""
-        if name != COMMIT:
+        """Set an attribute, or take an order: to commit ("0" cancels that), or to discard."""
+        if name == DISCARD:
+            await self._drafts.discard(self.draft)
+        elif name != COMMIT:
             await super().set_attribute(name, value)
         elif value == CANCEL:
             self._drafts.cancel(self.draft)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from orasfs.errors import CrossDevice, Forbidden, NotFound, NotPermitted, OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.reference import Target
+from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs.artifact import Artifact
+from orasfs.vfs.drafts import name_in
 from orasfs.vfs.inodes import Key, derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import (
@@ -22,8 +24,9 @@ from orasfs.vfs.namespace import (
 )
 from orasfs.vfs.nodes.artifact import TagNodes, make_artifact
 from orasfs.vfs.nodes.base import Answer, Found, Missing, Node
-from orasfs.vfs.nodes.place_drafts import PlaceDrafts, tag_of
+from orasfs.vfs.nodes.place_drafts import PlaceDrafts
 from orasfs.vfs.nodes.place_listing import PlaceListing
+from orasfs.vfs.nodes.place_tags import PlaceTags
 from orasfs.vfs.nodes.repository import repository_metadata
 from orasfs.vfs.repositories import RegistryState, RepositoryState
 
@@ -58,9 +61,20 @@ class PlaceNode(Node):
         below = self._below
         return PlaceDrafts(self._place, below.registry, below.mount, self._directory, self)
 
+    @property
+    def place(self) -> Place:
+        """Which directory it is."""
+        return self._place
+
+    @property
+    def tags(self) -> PlaceTags:
+        """The tags here, for changing."""
+        below = self._below
+        return PlaceTags(self._place, below.registry, below.mount, self.key, make_artifact)
+
     def lookup_now(self, name: str) -> Answer | None:
         """Find a name that no request can say more of; a draft goes before all else."""
-        staged = self.drafts.find(name)
+        staged = self.drafts.find(name) or self.tags.find(name)
         if staged is not None:
             return staged
         meaning = interpret(self._place, name)
@@ -100,16 +114,15 @@ class PlaceNode(Node):
             self._place, self._below.registry, self._directory, self._tag_node, staged
         )
 
-    def committed(self, name: str, descriptor: Descriptor) -> Node:
+    def committed(self, key: DraftKey, descriptor: Descriptor) -> Node:
         """Learn what the name of a draft stands for now, and return its node."""
-        meaning = interpret(self._place, name)
-        place = meaning.place if isinstance(meaning, Targeted) else self._place
+        tag = key.tag or ""
+        place = Place(key.registry, key.repository)
         state = self._below.registry.repository(place)
-        tag = tag_of(name)
         state.tags.learn(tag, descriptor)
         self._below.registry.prove(place)
-        key = derive(self.key, name)
-        return self._below.tag_nodes.resolved(key, tag, state, descriptor)
+        name = name_in(self._place, key) or tag
+        return self._below.tag_nodes.resolved(derive(self.key, name), tag, state, descriptor)
 
     def check_changeable(self) -> None:
         """Refuse what is no draft and no directory.
@@ -126,17 +139,26 @@ class PlaceNode(Node):
         return await self.drafts.make_directory(name, mode)
 
     async def remove_directory(self, name: str) -> None:
-        """Drop an empty draft or a local namespace."""
-        await self.drafts.remove_directory(name)
+        """Drop an empty draft, a local namespace, or the alias of a tag."""
+        if not self.tags.remove_alias(name):
+            await self.drafts.remove_directory(name)
+
+    async def make_symlink(self, name: str, target: str) -> Found:
+        """Let a tag name what another one does."""
+        return await self.tags.make_symlink(name, target)
 
     async def rename(self, name: str, target: Node, new_name: str, flags: int) -> None:
-        """Rename a draft, or publish it.
+        """Rename a draft or publish it, or move a tag.
 
         Raises:
             CrossDevice: to where no draft can be.
         """
         if not isinstance(target, PlaceNode):
-            raise CrossDevice(f"{name}: a draft stays in its repository")
+            raise CrossDevice(f"{name}: stays in its repository")
+        if not self.drafts.has(name) and await self.tags.rename(
+            name, target.tags, new_name, flags
+        ):
+            return
         await self.drafts.rename(name, target.drafts, new_name, flags)
 
     def _plain_now(self, plain: Plain) -> Answer | None:

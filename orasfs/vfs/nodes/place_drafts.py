@@ -61,6 +61,11 @@ class PlaceDrafts:
         is_local = (self.place.host, self.place.child(name).path) in drafts.namespaces
         return self.directory(name) if is_local else None
 
+    def has(self, name: str) -> bool:
+        """Tell whether a draft has that name."""
+        drafts = self.mount.drafts
+        return drafts is not None and drafts.named(self.place, name) is not None
+
     def listed(self) -> Sequence[Listed]:
         """Return the drafts and local namespaces to list."""
         drafts = self.mount.drafts
@@ -189,11 +194,6 @@ class PlaceDrafts:
         if self.mount.drafts is None:
             raise ReadOnly("mounted read-only")
         return self.mount.drafts
-
-
-def tag_of(name: str) -> str:
-    """Return the tag that a name of a draft in a place gives to the artifact."""
-    return name.rpartition(":")[2]
 
 
 def _may_be_nameless(name: str) -> bool:
