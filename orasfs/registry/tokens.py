@@ -136,7 +136,8 @@ def token_of(answer: Answer) -> Token:
         raise RegistryFailure(f"{where}: its answer is no JSON") from error
     found = document if isinstance(document, dict) else {}
     text = found.get("access_token") or found.get("token")
-    if not isinstance(text, str) or not text.isascii() or not text.isprintable():
+    is_text = isinstance(text, str) and text.isascii() and text.isprintable()
+    if not text or not is_text:
         raise RegistryFailure(f"{where}: there is no token in its answer")
     return Token(f"Bearer {text}", _usable_seconds(found, answer.headers.get("date", "")))
 

@@ -7,16 +7,15 @@ with TokenServer(Rules(users={"u": "p"})) as tokens, GuardedRegistry(tokens=toke
 
 import base64
 import json
-import ssl
 import time
 
 from orasfs.registry.scopes import scopes_of
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.pushable import PushableRegistry
 from tests.support.loopback import Exchange
 from tests.support.token_server import TokenServer
 
 
-class GuardedRegistry(FakeRegistry):
+class GuardedRegistry(PushableRegistry):
     """Wants Basic, or tokens of a token service; `/storage/` is open to all, and wants none.
 
     Attributes:
@@ -31,9 +30,8 @@ class GuardedRegistry(FakeRegistry):
         self,
         tokens: TokenServer | None = None,
         users: dict[str, str] | None = None,
-        tls: ssl.SSLContext | None = None,
     ) -> None:
-        super().__init__(tls)
+        super().__init__()
         self.tokens = tokens
         self.users = users or {}
         self.hidden: frozenset[str] = frozenset()

@@ -26,7 +26,8 @@ from orasfs.registry.settings import RegistrySettings
 from tests.conftest import ExpectLog
 from tests.fakes.guarded import GuardedRegistry
 from tests.fakes.registry import FakeRegistry
-from tests.support.publish import manifest_of
+from tests.support.content import Memory, ignore, never
+from tests.support.publish import OCI_INDEX, manifest_of
 from tests.support.token_server import Rules, TokenServer
 
 SECRET = "swordfish-7f3a"  # noqa: S105 - of no account
@@ -388,6 +389,73 @@ async def test_token_service_that_fails_for_good_is_no_missing_name(
     tokens.rules.failures = [500] * 50
     with pytest.raises(RegistryFailure, match="token service"):
         await connect(bearer).repository("a/b").resolve("v1")
+
+
+# Uploads
+
+
+async def push(repository: RemoteRepository, content: Memory) -> None:
+    await trio.to_thread.run_sync(repository.push_blob, content.descriptor, content, ignore, never)
+
+
+@pytest.mark.parametrize("kind", ["basic", "bearer"])
+async def test_a_blob_and_a_manifest_are_pushed(
+    kind: str, request: pytest.FixtureRequest, connect: Connect
+) -> None:
+    registry: GuardedRegistry = request.getfixturevalue(kind)
+    repository = connect(registry).repository("new/one")
+    content = Memory(b"pushed" * 1000)
+    await push(repository, content)
+    assert await repository.has_blob(content.descriptor)
+    index = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % OCI_INDEX.encode()
+    await repository.push_manifest(index, OCI_INDEX, "v2")
+    assert (await repository.resolve("v2")).digest == Digest.of(index)
+    assert content.opened == 1
+
+
+async def test_a_push_asks_for_its_scopes_once(
+    bearer: GuardedRegistry, tokens: TokenServer, connect: Connect
+) -> None:
+    await push(connect(bearer).repository("new/one"), Memory(b"x"))
+    assert [query["scope"] for _, query, _ in tokens.requests] == [
+        ["repository:new/one:pull,push"]
+    ]
+
+
+async def test_an_upload_whose_token_ends_in_between_goes_on(
+    bearer: GuardedRegistry, tokens: TokenServer, connect: Connect
+) -> None:
+    repository = connect(bearer).repository("new/one")
+    content = Memory(b"pushed" * 100_000)
+    await push(repository, Memory(b"x"))
+    offsets: list[int] = []
+
+    def expire(offset: int) -> None:
+        if not offsets:
+            tokens.issued.clear()
+        offsets.append(offset)
+
+    await trio.to_thread.run_sync(repository.push_blob, content.descriptor, content, expire, never)
+    assert (offsets[0], offsets[-1], content.opened) == (0, content.size, 2)
+    assert await repository.has_blob(content.descriptor)
+
+
+async def test_a_push_that_is_not_allowed_is_forbidden(
+    bearer: GuardedRegistry, tokens: TokenServer, connect: Connect
+) -> None:
+    tokens.rules.pushes = False
+    with pytest.raises(Forbidden):
+        await push(connect(bearer).repository("new/one"), Memory(b"x"))
+
+
+async def test_an_upload_session_on_another_host_gets_nothing(
+    bearer: GuardedRegistry, connect: Connect
+) -> None:
+    with GuardedRegistry(users={"user": SECRET}) as thief:
+        bearer.locations = f"http://{thief.host}"
+        with pytest.raises(RegistryFailure):
+            await push(connect(bearer).repository("new/one"), Memory(b"x"))
+        assert thief.requests == []
 
 
 # Where credentials do not go

@@ -1,0 +1,120 @@
+"""Whom to trust by TLS: options, and docker's certs.d."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+
+from orasfs.errors import InvalidInput, TLSFailure, Unreachable
+from orasfs.registry.client import RemoteRegistry
+from orasfs.registry.retry import RetryPolicy
+from orasfs.registry.settings import RegistrySettings
+from orasfs.registry.trust import TrustOptions, make_context
+from tests.fakes.registry import FakeRegistry
+
+HOST = "registry.example:5000"
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(tmp_path: Path, authority: trustme.CA) -> Path:
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return tmp_path / "ca.pem"
+
+
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+async def ping(registry: FakeRegistry, context: ssl.SSLContext | None) -> None:
+    settings = RegistrySettings(ssl_context=context, retry=RetryPolicy(attempts=1))
+    remote = RemoteRegistry(registry.host, settings)
+    try:
+        await remote.ping()
+    finally:
+        await remote.aclose()
+
+
+def test_without_a_choice_the_systems_store_is_taken(tmp_path: Path) -> None:
+    assert make_context(TrustOptions(), HOST, certificates=tmp_path) is None
+
+
+async def test_an_authority_that_was_chosen_is_trusted(
+    authority: trustme.CA, ca_file: Path, tmp_path: Path
+) -> None:
+    with FakeRegistry(server_context(authority)) as registry:
+        with pytest.raises(TLSFailure):
+            await ping(registry, None)
+        await ping(registry, make_context(TrustOptions(ca_file), HOST, certificates=tmp_path))
+        other = TrustOptions(ca_file)
+        context = make_context(other, HOST, certificates=tmp_path)
+        assert context is not None
+        assert context.verify_mode == ssl.CERT_REQUIRED
+
+
+async def test_insecure_verifies_nothing_and_is_not_trusted(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    context = make_context(TrustOptions(is_insecure=True), HOST, certificates=tmp_path)
+    with FakeRegistry(server_context(authority)) as registry:
+        await ping(registry, context)
+    settings = RegistrySettings(ssl_context=context, verifies_tls=False)
+    assert not RemoteRegistry(HOST, settings).repository("a").is_trusted
+    assert RemoteRegistry(HOST, RegistrySettings()).repository("a").is_trusted
+
+
+async def test_certificates_of_docker_are_found_by_the_registrys_name(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    server = server_context(authority)
+    server.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(server)
+    with FakeRegistry(server) as registry:
+        directory = tmp_path / registry.host
+        directory.mkdir()
+        authority.cert_pem.write_to_path(directory / "own.crt")
+        with pytest.raises(Unreachable):
+            await ping(
+                registry, make_context(TrustOptions(), registry.host, certificates=tmp_path)
+            )
+        client = authority.issue_cert("me@example")
+        client.cert_chain_pems[0].write_to_path(directory / "client.cert")
+        client.private_key_pem.write_to_path(directory / "client.key")
+        await ping(registry, make_context(TrustOptions(), registry.host, certificates=tmp_path))
+        assert make_context(TrustOptions(), "another.example", certificates=tmp_path) is None
+
+
+def test_files_that_are_no_use_are_named(tmp_path: Path, ca_file: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_text("")
+    for options in (
+        TrustOptions(ca_file=tmp_path / "missing.pem"),
+        TrustOptions(ca_file=empty),
+        TrustOptions(cert_file=tmp_path / "missing.pem"),
+        TrustOptions(cert_file=ca_file, key_file=empty),
+    ):
+        with pytest.raises(InvalidInput, match=str(tmp_path)):
+            make_context(options, HOST, certificates=tmp_path)
+
+
+def test_an_encrypted_key_is_refused_without_asking(authority: trustme.CA, tmp_path: Path) -> None:
+    leaf = authority.issue_cert("me@example")
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    key = serialization.load_pem_private_key(leaf.private_key_pem.bytes(), None)
+    encrypted = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"sesame"),
+    )
+    (tmp_path / "key.pem").write_bytes(encrypted)
+    options = TrustOptions(cert_file=tmp_path / "cert.pem", key_file=tmp_path / "key.pem")
+    with pytest.raises(InvalidInput, match="encrypted"):
+        make_context(options, HOST, certificates=tmp_path)
