@@ -53,6 +53,5 @@ def connector(config: MountConfig, root: RootSpecification) -> Callable[[str], R
         )
         return RemoteRegistry(host, settings, credentials=credentials)
 
-    if named:
-        connect(named)  # what cannot be read is to be said before mounting
+    make_context(trust, named or "localhost")  # what cannot be read is said before mounting
     return connect
