@@ -88,6 +88,7 @@ class Front(LoopbackServer):
         for rule in rules:
             if rule.method in ("", exchange.command) and re.search(rule.path, exchange.path):
                 headers = {"Content-Type": "application/json"} | rule.headers
+                exchange.read_body()  # or it would be taken for the next request
                 exchange.answer(rule.status, headers, rule.body)
                 return
         self._forward(exchange)
