@@ -101,7 +101,10 @@ class BlobStream(Protocol):
 
     @property
     def offset(self) -> int:
-        """The blob's offset of the next byte; 0 at first if a range was asked and ignored."""
+        """The blob's offset of the next byte.
+
+        If a range was asked and ignored it is 0 at first, and the stream goes to the blob's end.
+        """
         ...
 
     def readinto(self, buffer: memoryview) -> int:

@@ -248,6 +248,7 @@ class ResumingStream:
         """
         if response.status == 200:
             self._position = 0
+            self._end = self._span.size + 1  # the whole is the reader's, who may stop anywhere
             return True
         if response.status != 206:
             return False

@@ -73,7 +73,7 @@ class MemorySource:
     Knobs:
         is_trusted: whether large blobs may be served unverified.
         chunk_bytes: at most so many bytes a read.
-        ignores_ranges: every stream begins at 0, as from a registry that answers 200.
+        ignores_ranges: every stream is the whole blob, as from a registry that answers 200.
         gate_at, gate, at_gate: streams wait at that offset until `gate` is set; `at_gate` is set
             by the first that waits.
         fail_at, stream_error: streams fail at that offset.
@@ -169,8 +169,9 @@ class MemorySource:
         if self.open_error is not None:
             raise self.open_error
         content = self._content(descriptor.digest)
-        end = len(content) if stop is None else stop
-        return MemoryStream(self, content, 0 if self.ignores_ranges else start, end)
+        if self.ignores_ranges:
+            return MemoryStream(self, content, 0, len(content))
+        return MemoryStream(self, content, start, len(content) if stop is None else stop)
 
     def _content(self, digest: Digest) -> bytes:
         content = self.served.get(digest, self.blobs.get(digest))

@@ -214,7 +214,7 @@ def test_ignored_range_gives_the_reader_the_whole(
     registry.fail(BLOBS, ignore_range=True)
     stream = open_blob(bulk, 1000, 2000)
     assert stream.offset == 0
-    assert read(stream) == CONTENT[:2000]
+    assert read(stream) == CONTENT
 
 
 def test_ignored_range_in_the_middle_is_skipped_to(
@@ -241,7 +241,7 @@ def test_range_that_cannot_be_had_becomes_the_whole(
     registry.fail(BLOBS, **fault)
     stream = open_blob(bulk, 1000, 2000)
     assert stream.offset == 0
-    assert read(stream) == CONTENT[:2000]
+    assert read(stream) == CONTENT
     assert ranges(registry) == ["bytes=1000-1999", "-"]
 
 
@@ -509,6 +509,6 @@ def test_whatever_breaks_the_reader_gets_the_bytes_in_order(
         assert first in (0, start)
         found = read(stream)
         bulk.close()
-    assert CONTENT[first:stop].startswith(found)
+    assert CONTENT[first:].startswith(found)  # all of it, if the range was ignored
     is_short = [order for order in orders if "short_length" in order]
-    assert is_short or found == CONTENT[first:stop]
+    assert is_short or len(found) >= stop - first
