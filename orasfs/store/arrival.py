@@ -125,6 +125,10 @@ class Arrival:
         """Wait for the first byte, for the end of an empty blob, or for a failure."""
         await self._wait(STARTED)
 
+    def has(self, start: int, stop: int) -> bool:
+        """Tell whether bytes [start, stop) are in the file."""
+        return self.is_verified or (self.error is None and start <= stop <= self.received)
+
     async def wait_received(self, received: int) -> None:
         """Wait until bytes [0, received) are in the file, or for a failure."""
         await self._wait(received)

@@ -1,8 +1,9 @@
 """The blobs that are open: one file and one download each, however many readers there are.
 
 Owns the open file descriptors, who uses them, and what happens to a download that no one uses any
-more. Decides where a blob comes from: the store, a layout in place, or a download. Runs on the
-trio thread; the blocking work is in `orasfs.store.transfer`.
+more. Decides where a blob comes from: the store, a layout in place, a download in order, or one
+in pieces. Runs on the trio thread; the blocking work is in `orasfs.store.transfer`, and that of
+pieces in `orasfs.store.walker`.
 
 INVARIANT: a file is closed when its work has ended and the last reader has released it; so an open
 file keeps its bytes, whatever becomes of its name. Between two checkpoints the table, the counts
@@ -23,11 +24,13 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStreamer
 from orasfs.store import transfer
 from orasfs.store.arrival import Arrival
+from orasfs.store.assembly import Assembly
 from orasfs.store.cas import ContentStore, open_regular
 from orasfs.store.counters import Counters
 from orasfs.store.downloads import Downloads
 from orasfs.store.layout import InPlace
 from orasfs.store.options import CacheOptions, Verify
+from orasfs.store.walkers import Errand
 
 logger = logging.getLogger(__name__)
 
@@ -39,22 +42,31 @@ class OpenBlob:
     """A blob with its file; `references` readers hold it.
 
     Attributes:
-        is_lazy: whether its bytes may be served before they are verified.
         idle_since: when the last reader left, in trio's seconds.
     """
 
     def __init__(
-        self, descriptor: Descriptor, source: BlobStreamer, arrival: Arrival, *, is_lazy: bool
+        self,
+        descriptor: Descriptor,
+        source: BlobStreamer,
+        arrival: Arrival | Assembly,
+        *,
+        may_be_lazy: bool,
     ) -> None:
         self.descriptor = descriptor
         self.source = source
         self.arrival = arrival
-        self.is_lazy = is_lazy
+        self._may_be_lazy = may_be_lazy
         self.references = 0
         self.idle_since = 0.0
 
     def __repr__(self) -> str:
         return f"<OpenBlob {self.descriptor.digest} references={self.references} {self.arrival}>"
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether its bytes may be served before they are verified."""
+        return self._may_be_lazy and self.source.is_trusted
 
     @property
     def is_stopping(self) -> bool:
@@ -87,6 +99,7 @@ class Blobs:
         self._on_mismatch = on_mismatch
         self._open: dict[_Key, OpenBlob] = {}
         self._failures: dict[tuple[_Key, BlobStreamer], tuple[float, Exception]] = {}
+        self._streams = trio.CapacityLimiter(options.streams)
         self._checked: dict[tuple[int, int, int, Digest], None] = {}
 
     def __repr__(self) -> str:
@@ -135,6 +148,8 @@ class Blobs:
         if blob.arrival.has_ended:
             self._close(blob)
         elif blob.descriptor.size > self._options.lazy_bytes:
+            if isinstance(blob.arrival, Assembly):
+                blob.arrival.pause()
             blob.idle_since = trio.current_time()
             self._nursery.start_soon(self._stop_when_idle, blob)
 
@@ -150,10 +165,20 @@ class Blobs:
             if blob is not None:
                 return blob
         self._counters.misses += 1
+        if self._may_be_lazy(descriptor, source):
+            return self._begin_pieces(descriptor, source)
         arrival = self._downloads.arrival(descriptor.size)
         blob = self._enter(descriptor, source, arrival)
         work = partial(transfer.fetch, self._store, source, descriptor)
         self._downloads.start(descriptor, arrival, work, partial(self._on_ended, blob))
+        return blob
+
+    def _begin_pieces(self, descriptor: Descriptor, source: BlobStreamer) -> OpenBlob:
+        open_file = partial(self._store.open_chunks, descriptor)
+        errand = Errand(source, descriptor, self._options, self._streams)
+        assembly = Assembly(errand, open_file)
+        blob = self._enter(descriptor, source, assembly)
+        self._downloads.assemble(descriptor, assembly, partial(self._on_ended, blob))
         return blob
 
     def _begin_in_place(
@@ -174,15 +199,20 @@ class Blobs:
         self._downloads.start(descriptor, arrival, work, partial(self._on_checked, blob))
         return blob
 
-    def _enter(self, descriptor: Descriptor, source: BlobStreamer, arrival: Arrival) -> OpenBlob:
-        is_lazy = (
+    def _enter(
+        self, descriptor: Descriptor, source: BlobStreamer, arrival: Arrival | Assembly
+    ) -> OpenBlob:
+        may_be_lazy = self._may_be_lazy(descriptor, source)
+        blob = OpenBlob(descriptor, source, arrival, may_be_lazy=may_be_lazy)
+        self._open[blob.key] = blob
+        return blob
+
+    def _may_be_lazy(self, descriptor: Descriptor, source: BlobStreamer) -> bool:
+        return (
             self._options.verify is Verify.LAZY
             and descriptor.size > self._options.lazy_bytes
             and source.is_trusted
         )
-        blob = OpenBlob(descriptor, source, arrival, is_lazy=is_lazy)
-        self._open[blob.key] = blob
-        return blob
 
     def _complete(self, descriptor: Descriptor, fd: int) -> Arrival:
         arrival = self._downloads.arrival(descriptor.size, fd=fd, is_local=True)
@@ -227,7 +257,9 @@ class Blobs:
     async def _stop_when_idle(self, blob: OpenBlob) -> None:
         await trio.sleep(self._options.grace_seconds)
         idle_seconds = trio.current_time() - blob.idle_since
-        if not blob.references and idle_seconds >= self._options.grace_seconds:
+        if blob.references or idle_seconds < self._options.grace_seconds:
+            return
+        if not isinstance(blob.arrival, Assembly) or not blob.arrival.is_complete:
             blob.arrival.stop()
 
     def _remember(self, blob: OpenBlob, error: Exception) -> None:

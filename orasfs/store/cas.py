@@ -15,6 +15,7 @@ from orasfs.oci import mediatype
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
 from orasfs.store import disk, ingest
+from orasfs.store.chunkfile import ChunkFile, open_chunks
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _INDEX = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % mediatype.OCI_INDEX.encode()
@@ -109,6 +110,14 @@ class ContentStore:
         """
         target = self.path_of(descriptor.digest)
         return ingest.open_partial(self.ingest_directory, descriptor, target)
+
+    def open_chunks(self, descriptor: Descriptor) -> ChunkFile:
+        """Begin to take a blob in pieces, or go on; close it in the end.
+
+        Raises:
+            StorageFailure: the temporary file cannot be made.
+        """
+        return open_chunks(self.ingest_directory, descriptor, self.path_of(descriptor.digest))
 
     def _make_if_missing(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all, and never over one that is there."""

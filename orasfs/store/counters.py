@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from orasfs.store.arrival import Arrival
+from orasfs.store.assembly import Assembly
 from orasfs.store.options import Statistics
 
 
@@ -18,7 +19,7 @@ class Counters:
     mismatches: int = 0
     layers_unpacked: int = 0
 
-    def count_download(self, arrival: Arrival) -> None:
+    def count_download(self, arrival: Arrival | Assembly) -> None:
         """Count a download that has ended."""
         self.bytes_received += max(0, arrival.received - arrival.resumed)
         if arrival.error is None:

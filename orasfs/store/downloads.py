@@ -14,6 +14,7 @@ import trio
 from orasfs.errors import ContentMismatch
 from orasfs.oci.descriptor import Descriptor
 from orasfs.store.arrival import Arrival, Stopped
+from orasfs.store.assembly import Assembly
 from orasfs.store.options import Transfer, TransferState
 
 logger = logging.getLogger(__name__)
@@ -24,8 +25,7 @@ Work = Callable[[Arrival], None]
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
     descriptor: Descriptor
-    arrival: Arrival
-    work: Work
+    arrival: Arrival | Assembly
     on_ended: Callable[[], None]
 
 
@@ -58,15 +58,24 @@ class Downloads:
         self, descriptor: Descriptor, arrival: Arrival, work: Work, on_ended: Callable[[], None]
     ) -> None:
         """Begin `work` in the background; `on_ended` is called on the trio thread after it."""
-        job = _Job(descriptor, arrival, work, on_ended)
+        job = _Job(descriptor, arrival, on_ended)
         self._jobs.add(job)
-        self._nursery.start_soon(self._run, job)
+        self._nursery.start_soon(self._run, job, arrival, work)
+
+    def assemble(
+        self, descriptor: Descriptor, assembly: Assembly, on_ended: Callable[[], None]
+    ) -> None:
+        """Begin to bring a blob in pieces; `on_ended` is called on the trio thread in the end."""
+        job = _Job(descriptor, assembly, on_ended)
+        self._jobs.add(job)
+        self._nursery.start_soon(self._assemble, job, assembly)
 
     def transfers(self) -> Sequence[Transfer]:
         """Return what is under way, in order of digest."""
         found = [
             Transfer(job.descriptor.digest, job.descriptor.size, job.arrival.received, _state(job))
             for job in self._jobs
+            if isinstance(job.arrival, Arrival) or not job.arrival.is_idle
         ]
         return sorted(found, key=lambda transfer: transfer.digest)
 
@@ -80,40 +89,48 @@ class Downloads:
         while self._jobs:
             await next(iter(self._jobs)).arrival.ended.wait()
 
-    async def _run(self, job: _Job) -> None:
+    async def _assemble(self, job: _Job, assembly: Assembly) -> None:
+        try:
+            await assembly.run()
+        finally:
+            self._jobs.discard(job)
+            job.on_ended()
+
+    async def _run(self, job: _Job, arrival: Arrival, work: Work) -> None:
         error: Exception | None = None
         try:
-            await self._work(job)
+            await self._work(arrival, work)
         except Stopped:
             logger.debug("transfer stopped: digest=%s", job.descriptor.digest)
         except Exception as caught:  # noqa: BLE001 - handed to the readers, who raise it
             error = caught
         finally:
             self._jobs.discard(job)
-            job.arrival.end(error)
+            arrival.end(error)
             job.on_ended()
 
-    async def _work(self, job: _Job) -> None:
+    async def _work(self, arrival: Arrival, work: Work) -> None:
         try:
-            await self._in_thread(job)
+            await self._in_thread(arrival, work)
         except ContentMismatch:
             # What an earlier run left may be what is wrong, as long as no one has seen it.
-            if not job.arrival.resumed or job.arrival.was_served:
+            if not arrival.resumed or arrival.was_served:
                 raise
-            logger.info("partial download dropped: digest=%s", job.descriptor.digest)
-            job.arrival.restart()
-            await self._in_thread(job)
+            logger.info("partial download dropped: %s", arrival)
+            arrival.restart()
+            await self._in_thread(arrival, work)
 
-    async def _in_thread(self, job: _Job) -> None:
-        work = partial(job.work, job.arrival)
-        is_small = job.descriptor.size <= self._small_bytes
+    async def _in_thread(self, arrival: Arrival, work: Work) -> None:
+        is_small = arrival.size <= self._small_bytes
         limiter = self._small_limiter if is_small else self._large_limiter
         try:
             # Abandoned when the mount ends, which a thread that waits for the network would hold
             # up; it ends at its next check.
-            await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
+            await trio.to_thread.run_sync(
+                partial(work, arrival), abandon_on_cancel=True, limiter=limiter
+            )
         except trio.Cancelled:
-            job.arrival.stop()
+            arrival.stop()
             raise
 
 

@@ -1,9 +1,10 @@
 """Bringing content into the store: a locked temporary file becomes a blob once it is verified.
 
 Owns the files below ingest/: `<algorithm>-<hex>.partial`, one a digest, which a later run resumes,
-and `orasfs-*.tmp`, private ones that no one resumes. Both are held by an exclusive flock while in
-use, so that a killed process leaves nothing locked. Knows no network and no trio; one ingest is
-used by one thread, beside which a large one has another that hashes.
+and `orasfs-*.tmp`, private ones that no one resumes. A partial that came in pieces has a map
+beside it (`orasfs.store.chunkmapfile`). Both kinds are held by an exclusive flock while in use, so
+that a killed process leaves nothing locked. Knows no network and no trio; one ingest is used by
+one thread, beside which a large one has another that hashes.
 
 INVARIANT: a name below blobs/ is given only by `Ingest.publish`, after `Ingest.verify`.
 """
@@ -16,8 +17,8 @@ from pathlib import Path
 
 from orasfs.errors import ContentMismatch
 from orasfs.oci.descriptor import Descriptor
-from orasfs.oci.digest import Verifier
-from orasfs.store import disk
+from orasfs.oci.digest import Digest, Verifier
+from orasfs.store import chunkmapfile, disk
 from orasfs.store.hashing import FollowingVerifier
 
 _CHUNK_BYTES = 1024 * 1024
@@ -63,6 +64,7 @@ class Ingest:
             StorageFailure: the disk failed.
         """
         with disk.translated(f"resume {self._path.name}"):
+            chunkmapfile.flatten(self._fd, self._path, self._descriptor.size)
             if os.fstat(self._fd).st_size > self._descriptor.size:
                 os.ftruncate(self._fd, 0)
             while content := os.pread(self._fd, _CHUNK_BYTES, self.offset):
@@ -112,13 +114,7 @@ class Ingest:
         Raises:
             StorageFull: the disk is full, which a disk may say as late as here.
         """
-        with disk.translated(f"keep {self._descriptor.digest}"):
-            os.fsync(self._fd)
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._path.rename(self._target)
-            # After the rename: a partial that is read-only could not be resumed.
-            os.fchmod(self._fd, _BLOB_MODE)
-            disk.sync_directory(self._target.parent)
+        publish(self._fd, self._path, self._target, self._descriptor)
 
     def close(self, *, keep: bool) -> None:
         """Let go of the file; the bytes of one that was not published stay if `keep`."""
@@ -128,7 +124,7 @@ class Ingest:
             self._follower.abandon()
         if not keep:
             with disk.translated(f"remove {self._path.name}"):
-                _unlink_if_same(self._fd, self._path)
+                unlink_if_same(self._fd, self._path)
         os.close(self._fd)
         self._fd = -1
 
@@ -141,18 +137,38 @@ def open_partial(directory: Path, descriptor: Descriptor, target: Path) -> Inges
     """
     digest = descriptor.digest
     with disk.translated(f"ingest {digest}"):
-        path = directory / f"{digest.algorithm}-{digest.hex}.partial"
-        fd = _open_locked(path)
+        path = partial_path(directory, digest)
+        fd = open_locked(path)
         if fd is None:
             fd, path = open_private(directory)
         return Ingest(fd, path, descriptor, target)
+
+
+def publish(fd: int, path: Path, target: Path, descriptor: Descriptor) -> None:
+    """Make a verified temporary file durable and give it its final name.
+
+    Raises:
+        StorageFull: the disk is full, which a disk may say as late as here.
+    """
+    with disk.translated(f"keep {descriptor.digest}"):
+        os.fsync(fd)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+        # After the rename: a partial that is read-only could not be resumed.
+        os.fchmod(fd, _BLOB_MODE)
+        disk.sync_directory(target.parent)
+
+
+def partial_path(directory: Path, digest: Digest) -> Path:
+    """Return where the resumable partial of a blob is."""
+    return directory / f"{digest.algorithm}-{digest.hex}.partial"
 
 
 def open_private(directory: Path) -> tuple[int, Path]:
     """Make a locked temporary file that only the caller uses; the `OSError` is the caller's."""
     while True:
         path = directory / f"{_PRIVATE_PREFIX}{secrets.token_hex(12)}{_PRIVATE_SUFFIX}"
-        fd = _open_locked(path)
+        fd = open_locked(path)
         if fd is not None:
             return fd, path
 
@@ -166,14 +182,14 @@ def sweep(directory: Path) -> None:
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _unlink_if_same(fd, path)
+            unlink_if_same(fd, path)
         except OSError:
             continue  # in use, or another sweep was faster
         finally:
             os.close(fd)
 
 
-def _open_locked(path: Path) -> int | None:
+def open_locked(path: Path) -> int | None:
     """Open or make a file and lock it; None if another holds the lock."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -184,20 +200,22 @@ def _open_locked(path: Path) -> int | None:
             return None
         # Between open and lock the previous holder may have published or removed the file: to
         # write into it now would be to write into a blob.
-        if _is_same(fd, path):
+        if is_same(fd, path):
             return fd
         os.close(fd)
 
 
-def _is_same(fd: int, path: Path) -> bool:
+def is_same(fd: int, path: Path) -> bool:
+    """Tell whether an open file still has that name."""
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
         return False
 
 
-def _unlink_if_same(fd: int, path: Path) -> None:
-    if _is_same(fd, path):
+def unlink_if_same(fd: int, path: Path) -> None:
+    """Remove the name of an open file, if it still has it."""
+    if is_same(fd, path):
         path.unlink(missing_ok=True)
 
 

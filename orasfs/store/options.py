@@ -21,10 +21,15 @@ class CacheOptions:
         verify: whether large blobs may be served before they are verified.
         lazy_bytes: blobs up to this size are verified before a byte is served, and are fetched
             to their end even if no one reads them any more.
-        downloads: how many blobs up to `lazy_bytes` are fetched at once, and how many larger ones.
+        downloads: how many blobs up to `lazy_bytes` are fetched at once, and how many larger ones
+            that are verified before a byte is served.
+        streams: how many streams of large blobs there are at once.
+        streams_per_blob: how many of them of one blob.
+        idle_seconds: how long a stream waits for its reader before its connection is closed.
         open_seconds: how long opening a blob waits for its first bytes; a read waits for what it
             needs, and unlike an open it can be interrupted.
-        grace_seconds: how long a larger download goes on without a reader.
+        grace_seconds: how long a larger blob is kept at hand without a reader. Nothing is fetched
+            meanwhile if it comes in pieces; one that comes in order goes on.
         failure_seconds: how long a failed download is answered by the same failure.
         patience_seconds: how long a source is waited for where its last answer is known.
     """
@@ -32,6 +37,9 @@ class CacheOptions:
     verify: Verify = Verify.LAZY
     lazy_bytes: int = 64 * 1024 * 1024
     downloads: int = 4
+    streams: int = 8
+    streams_per_blob: int = 4
+    idle_seconds: float = 5.0
     open_seconds: float = 5.0
     grace_seconds: float = 5.0
     failure_seconds: float = 1.0

@@ -10,11 +10,13 @@ from functools import partial
 
 import trio
 
-from orasfs.errors import ContentMismatch
+from orasfs.errors import ContentMismatch, OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.storage import BlobStreamer
 from orasfs.store import disk
+from orasfs.store.assembly import Assembly
 from orasfs.store.blobs import Blobs, OpenBlob
+from orasfs.store.window import Cursor
 
 
 class InlineReader:
@@ -57,6 +59,7 @@ class FileReader:
         self._descriptor = blob.descriptor
         self._source = source
         self._limiter = limiter
+        self._cursor = Cursor(blob.descriptor.size)
 
     def __repr__(self) -> str:
         return f"<FileReader {self._descriptor.digest} {self._blob}>"
@@ -79,9 +82,9 @@ class FileReader:
             return None
         if count <= 0:
             return b""
-        if not _may_serve(blob, offset + count):
+        if not _may_serve(blob, offset, offset + count):
             return None
-        _note_served(blob)
+        self._note_served(blob, offset, offset + count)
         return disk.read_now(blob.arrival.fd, offset, count)
 
     async def read(self, offset: int, size: int) -> bytes:
@@ -96,8 +99,8 @@ class FileReader:
         if count <= 0:
             await trio.lowlevel.checkpoint()
             return b""
-        blob = await self._usable(offset + count)
-        _note_served(blob)
+        blob = await self._usable(offset, offset + count)
+        self._note_served(blob, offset, offset + count)
         content = disk.read_now(blob.arrival.fd, offset, count)
         if content is not None:  # what has just arrived is still in memory
             return content
@@ -119,21 +122,44 @@ class FileReader:
             self._blobs.release(self._blob)
             self._blob = None
 
-    async def _usable(self, end: int) -> OpenBlob:
-        """Wait until bytes up to `end` may be served; return the blob that has them."""
+    async def _usable(self, start: int, stop: int) -> OpenBlob:
+        """Wait until bytes [start, stop) may be served; return the blob that has them."""
         if self._blob is None:
             raise ValueError("the reader is closed")
         while True:
             blob = self._blob
             if _failure(blob) is not None:
                 blob = await self._reopen(blob)
-            arrival = blob.arrival
-            await (arrival.wait_received(end) if blob.is_lazy else arrival.wait_verified())
+            try:
+                await self._wait(blob, start, stop)
+            except OrasfsError:
+                if blob.source is self._source:
+                    raise
+                blob.arrival.stop()  # what its source could not deliver, ours may
             error = _failure(blob)
-            if error is None:
+            if error is None and not blob.is_stopping:
                 return blob
-            if isinstance(error, ContentMismatch) or blob.source is self._source:
+            is_final = isinstance(error, ContentMismatch) or blob.source is self._source
+            if error is not None and is_final:
                 raise copy.copy(error) from error
+
+    async def _wait(self, blob: OpenBlob, start: int, stop: int) -> None:
+        arrival = blob.arrival
+        if not blob.is_lazy:
+            await arrival.wait_verified()
+        elif isinstance(arrival, Assembly):
+            self._cursor.note(start, stop)
+            await arrival.wait_for(self._cursor, start, stop)
+        else:
+            await arrival.wait_received(stop)
+
+    def _note_served(self, blob: OpenBlob, start: int, stop: int) -> None:
+        arrival = blob.arrival
+        if not arrival.is_verified:
+            arrival.was_served = True
+            if isinstance(arrival, Assembly):
+                self._cursor.note(start, stop)
+                arrival.follow(self._cursor)
 
     async def _reopen(self, failed: OpenBlob) -> OpenBlob:
         """Replace a blob whose download failed; another read may have done so meanwhile."""
@@ -161,13 +187,8 @@ def _failure(blob: OpenBlob) -> Exception | None:
     return None if blob.arrival.is_verified else blob.arrival.error
 
 
-def _may_serve(blob: OpenBlob, end: int) -> bool:
+def _may_serve(blob: OpenBlob, start: int, stop: int) -> bool:
     arrival = blob.arrival
     if arrival.is_verified:
         return True
-    return blob.is_lazy and arrival.error is None and arrival.received >= end
-
-
-def _note_served(blob: OpenBlob) -> None:
-    if not blob.arrival.is_verified:
-        blob.arrival.was_served = True
+    return blob.is_lazy and arrival.error is None and arrival.has(start, stop)

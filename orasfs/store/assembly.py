@@ -1,0 +1,298 @@
+"""A large blob that comes in pieces, from wherever it is read: who waits for what, and its life.
+
+Owns the readers that wait, the life of the partial file, and when to give up. Offers its users the
+same as `orasfs.store.arrival.Arrival`. Runs on the trio thread; the blocking work is in
+`orasfs.store.walker` and `orasfs.store.chunkfile`.
+
+INVARIANT: without readers no walker runs (`pause`). The file stays open and locked until `stop`.
+"""
+
+import contextlib
+import copy
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from orasfs.errors import ContentMismatch, StorageFailure, StorageFull, Unreachable
+from orasfs.store.arrival import Stopped
+from orasfs.store.chunkfile import ChunkFile
+from orasfs.store.walker import NEVER
+from orasfs.store.walkers import Errand, Walkers
+from orasfs.store.window import Cursor, Want
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_FATAL = (ContentMismatch, StorageFull, StorageFailure)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """A reader that waits for bytes up to `stop`, or for the whole to be verified."""
+
+    want: Want
+    stop: int
+    needs_verified: bool
+    event: trio.Event = field(default_factory=trio.Event)
+    error: Exception | None = None
+
+
+class Assembly:
+    """One blob on its way.
+
+    Args:
+        errand: the blob, and where it comes from.
+        open_file: opens the partial file; blocking.
+
+    Attributes:
+        fd: the open file with the bytes, -1 before there is one; whoever owns the assembly closes
+            it once `has_ended`.
+        resumed: how many bytes were there before.
+        is_verified: size and digest have been checked.
+        error: why it ended, if it failed. The failure of a stream ends nothing: it is told to
+            those who wait for it.
+        was_served: whether a reader was given bytes before they were verified.
+    """
+
+    def __init__(self, errand: Errand, open_file: Callable[[], ChunkFile]) -> None:
+        self._errand = errand
+        self._open_file = open_file
+        self._token = trio.lowlevel.current_trio_token()
+        self._file: ChunkFile | None = None
+        self._walkers: Walkers | None = None  # while bytes are gathered
+        self._waiters: list[_Waiter] = []
+        self._is_file_ours = False  # to close; else there is none, or its last thread does
+        self._fatal: Exception | None = None
+        self._failure: tuple[float, Exception] | None = None
+        self._done_gathering = trio.Event()
+        self.size = errand.descriptor.size
+        self.fd = -1
+        self.resumed = 0
+        self.is_verified = False
+        self.is_stopping = False
+        self.was_served = False
+        self.error: Exception | None = None
+        self.ended = trio.Event()
+
+    def __repr__(self) -> str:
+        state = "verified" if self.is_verified else repr(self.error) if self.error else "arriving"
+        return f"<Assembly {self.received}/{self.size} {state} {self._walkers or ''}>"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all is done with it, one way or the other."""
+        return self.ended.is_set()
+
+    @property
+    def received(self) -> int:
+        """How many bytes are there."""
+        return 0 if self._file is None else self._file.chunks.received
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all bytes are there, so that it ends by itself."""
+        return self._file is not None and self._file.chunks.is_complete
+
+    @property
+    def is_running(self) -> bool:
+        """Whether bytes come, or are being checked."""
+        return self.is_complete or (self._walkers is not None and self._walkers.is_running)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being done."""
+        return not self._walkers and not self.is_complete  # no list, or an empty one
+
+    # The readers' side.
+
+    def has(self, start: int, stop: int) -> bool:
+        """Tell whether bytes [start, stop) are in the file."""
+        return self.is_verified or (self._file is not None and self._file.chunks.has(start, stop))
+
+    async def wait_started(self) -> None:
+        """Wait for nothing: what to begin with is known only when it is read."""
+        await trio.lowlevel.checkpoint()
+
+    async def wait_for(self, cursor: Cursor, start: int, stop: int) -> None:
+        """Wait until bytes [start, stop), which the cursor has noted, are in the file.
+
+        Raises:
+            Unreachable: and whatever else the source raises.
+        """
+        await self._wait(_Waiter(cursor.need(start, stop), stop, needs_verified=False))
+
+    async def wait_verified(self) -> None:
+        """Fetch all of it, and wait until it is verified or has failed.
+
+        Raises:
+            Unreachable: and whatever else the source raises.
+        """
+        want = Want(0, self.size, is_open=True)
+        await self._wait(_Waiter(want, self.size, needs_verified=True))
+
+    def follow(self, cursor: Cursor) -> None:
+        """Fetch on ahead of a reader that goes on."""
+        want = cursor.prefetch()
+        file, walkers = self._file, self._walkers
+        if want is None or file is None or walkers is None or self._refusal() is not None:
+            return
+        cursor.arrange(want)
+        gap = file.chunks.gap(want.start, want.ahead)
+        if gap is not None and not walkers.can_go_on(gap, want, NEVER) and walkers.has_room:
+            walkers.send(gap, want, NEVER)
+
+    def pause(self) -> None:
+        """End the streams at once: no one reads any more."""
+        if not self.is_complete and self._walkers is not None:
+            self._walkers.end()
+
+    def stop(self) -> None:
+        """Tell all to end; returns at once, `ended` is set later."""
+        self.is_stopping = True
+        self._done_gathering.set()
+        if self._walkers is not None:
+            self._walkers.end()
+
+    async def _wait(self, waiter: _Waiter) -> None:
+        self._waiters.append(waiter)
+        try:
+            self._serve(waiter)
+            await waiter.event.wait()
+        finally:
+            self._waiters.remove(waiter)
+        if waiter.error is not None:
+            raise copy.copy(waiter.error) from waiter.error
+
+    def _is_reached(self, waiter: _Waiter) -> bool:
+        if self.is_verified or self.has_ended:
+            return True
+        return not waiter.needs_verified and self.has(waiter.want.start, waiter.stop)
+
+    def _serve(self, waiter: _Waiter) -> None:
+        """See to it that what a reader waits for comes."""
+        if self._file is not None and self._walkers is not None:
+            want, stop = waiter.want, waiter.stop
+            gap = self._file.chunks.gap(want.start, stop)
+            if gap is not None and not self._walkers.can_go_on(gap, want, stop):
+                waiter.error = self._refusal()
+                if waiter.error is None:
+                    self._walkers.send(gap, want, stop)
+        # Looked at after the walkers know what is wanted.
+        if waiter.error is not None or self._is_reached(waiter):
+            waiter.event.set()
+
+    def _refusal(self) -> Exception | None:
+        """Return the failure of a stream that is so recent that no other one is tried."""
+        if self._failure is None or trio.current_time() >= self._failure[0]:
+            return None
+        return self._failure[1]
+
+    # What walkers do, and what comes of it.
+
+    def _publish(self) -> None:
+        """Wake the loop's thread; called in others."""
+        # The loop has ended with the mount: no one is left to be woken.
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._look, idempotent=True)
+
+    def _look(self) -> None:
+        """Look at what has come, wake those who have waited for it, and go on for the others."""
+        if self._walkers is not None:
+            self._walkers.look()
+        for waiter in list(self._waiters):
+            self._serve(waiter)
+
+    def _on_walked(self, failure: Exception | None) -> None:
+        if isinstance(failure, _FATAL):
+            self._fatal = failure
+        elif failure is not None:
+            until = trio.current_time() + self._errand.options.failure_seconds
+            self._failure = (until, failure)
+        if self._fatal is not None or self.is_complete:
+            self._done_gathering.set()
+        self._look()
+
+    # The life of the file.
+
+    async def run(self) -> None:
+        """Do all that is to be done until it is kept, was told to stop, or has failed."""
+        try:
+            await self._run()
+        except Stopped:
+            logger.debug("transfer stopped: digest=%s", self._errand.descriptor.digest)
+        except Exception as error:  # noqa: BLE001 - handed to the readers, who raise it
+            self.error = error
+        finally:
+            if self._file is not None and self._is_file_ours:
+                self._file.close(keep=True)
+            if self.error is None and not self.is_verified:
+                self.error = Unreachable("the download was stopped")
+            self.ended.set()
+            for waiter in self._waiters:
+                waiter.event.set()
+
+    async def _run(self) -> None:
+        try:
+            await self._attempt()
+        except ContentMismatch:
+            # What an earlier run left may be what is wrong, as long as no one has seen it.
+            if not self.resumed or self.was_served or self.is_stopping:
+                raise
+            logger.info("partial download dropped: digest=%s", self._errand.descriptor.digest)
+            os.close(self.fd)
+            self.fd = -1
+            self._done_gathering = trio.Event()
+            await self._attempt()
+
+    async def _attempt(self) -> None:
+        file = self._file = await self._in_thread(self._open_file)
+        self._is_file_ours = True
+        self.fd = file.open_reader()
+        self.resumed = file.resumed
+        error = await self._gather(file)
+        self._is_file_ours = False
+        await self._in_thread(partial(self._finish, file, error))
+
+    async def _gather(self, file: ChunkFile) -> Exception | None:
+        """Let walkers fetch until all is there, or it is over; return what went wrong."""
+        self._fatal = None
+        if self.is_complete:
+            self._done_gathering.set()
+        async with trio.open_nursery() as nursery:
+            walkers = Walkers(self._errand, file, nursery, self._publish, self._on_walked)
+            self._walkers = walkers
+            self._look()
+            await self._done_gathering.wait()
+            self._walkers = None
+            walkers.end()
+        return self._fatal
+
+    def _finish(self, file: ChunkFile, error: Exception | None) -> None:
+        """Verify the file and give it its name if it is complete, and close it; in a thread."""
+        keep = True
+        try:
+            if error is not None:
+                raise error
+            if file.chunks.is_complete:
+                file.verify(self._check)
+                self.is_verified = True
+                self._publish()
+                file.publish()
+        except (ContentMismatch, StorageFull):
+            keep = False  # the one is of no use, the other leaves room to others
+            raise
+        finally:
+            file.close(keep=keep, flush=True)
+
+    def _check(self) -> None:
+        if self.is_stopping:
+            raise Stopped
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=True)

@@ -1,0 +1,180 @@
+"""Which streams of one blob run: where to send one, whom to let go on, whom to end.
+
+Owns the walkers of a blob, and the rules: a stream that comes by soon is waited for, another one
+is sent elsewhere, a few at most; and a source that gives the whole whatever is asked is read by
+one alone. Runs on the trio thread.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.storage import BlobStreamer
+from orasfs.store.chunkfile import ChunkFile
+from orasfs.store.chunks import floor
+from orasfs.store.options import CacheOptions
+from orasfs.store.walker import NEVER, Walker
+from orasfs.store.window import NEAR_BYTES, Want
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What all walkers of a blob are sent for.
+
+    Attributes:
+        source: where from.
+        descriptor: the blob.
+        options: how many at once, for how long.
+        limiter: of the threads of all blobs' streams.
+    """
+
+    source: BlobStreamer
+    descriptor: Descriptor
+    options: CacheOptions
+    limiter: trio.CapacityLimiter
+
+
+class Walkers:
+    """The walkers of one blob.
+
+    Args:
+        errand: what they are sent for.
+        file: where they put it.
+        nursery: where they live.
+        on_news: see `Walker`.
+        on_ended: called on the trio thread when one has ended, with its failure if any.
+    """
+
+    def __init__(
+        self,
+        errand: Errand,
+        file: ChunkFile,
+        nursery: trio.Nursery,
+        on_news: Callable[[], None],
+        on_ended: Callable[[Exception | None], None],
+    ) -> None:
+        self._errand = errand
+        self._file = file
+        self._nursery = nursery
+        self._on_news = on_news
+        self._on_ended = on_ended
+        self._walkers: list[Walker] = []
+        self._is_whole = False
+
+    def __repr__(self) -> str:
+        return repr(self._walkers)
+
+    def __len__(self) -> int:
+        return len(self._walkers)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether one has got a thread."""
+        return any(walker.is_running for walker in self._walkers)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be sent."""
+        return len(self) < (1 if self._is_whole else self._errand.options.streams_per_blob)
+
+    def can_go_on(self, gap: int, want: Want, stop: int) -> bool:
+        """Let one that is on its way to `gap` go on to what is wanted; False if none is.
+
+        Args:
+            gap: where to begin.
+            want: how far to go.
+            stop: where to give news.
+        """
+        size = self._errand.descriptor.size
+        near = size if self._is_whole else NEAR_BYTES
+        for walker in self._walkers:
+            if walker.join(gap, want.ahead, near=near):
+                walker.wanted = min(walker.wanted, stop)
+                return True
+        # One that is ending may be at the gap still: its end is news.
+        return any(walker.is_at(gap) for walker in self._walkers)
+
+    def send(self, gap: int, want: Want, stop: int) -> None:
+        """Send one to `gap`, now or when there is room; see `can_go_on`."""
+        if not self.has_room:
+            self._make_room()
+        elif not self._is_overtaken(gap, want, stop):
+            self._start(gap, want, stop)
+
+    def end(self) -> None:
+        """End all; returns at once."""
+        for walker in self._walkers:
+            walker.end()
+
+    def look(self) -> None:
+        """Look at the news; whoever waits then says again what is wanted."""
+        for walker in self._walkers:
+            walker.wanted = NEVER
+        whole = next((walker for walker in self._walkers if walker.is_whole), None)
+        if whole is None:
+            return
+        # The source gives all whatever is asked: leave it to one stream.
+        self._is_whole = True
+        others = [walker for walker in self._walkers if walker is not whole]
+        for walker in others:
+            walker.end()
+        if not others and not whole.is_ending:
+            whole.grant(self._errand.descriptor.size)
+
+    def _make_room(self) -> None:
+        """End one that no one waits for, unless one is ending already."""
+        if any(walker.is_ending for walker in self._walkers):
+            return
+        for walker in self._walkers:
+            if walker.wanted == NEVER:
+                walker.end()
+                return
+
+    def _is_overtaken(self, gap: int, want: Want, stop: int) -> bool:
+        """Take the way from `gap` on from those that would come there; tell if one just has."""
+        for walker in self._walkers:
+            if walker.start < gap < walker.stop and not walker.curtail(floor(gap)):
+                walker.join(gap, want.ahead, near=self._errand.descriptor.size)
+                walker.wanted = min(walker.wanted, stop)
+                return True
+        return False
+
+    def _start(self, gap: int, want: Want, wanted: int) -> None:
+        size = self._errand.descriptor.size
+        is_open = want.is_open or self._is_whole
+        ahead = size if self._is_whole else want.ahead
+        stop = self._file.chunks.hole_end(gap)
+        for other in self._walkers:
+            if floor(other.start) > gap:
+                stop = min(stop, floor(other.start))
+        walker = Walker(
+            self._errand.source,
+            self._errand.descriptor,
+            self._file,
+            gap,
+            stop if is_open else min(stop, ahead),
+            ahead,
+            is_open=is_open,
+            idle_seconds=self._errand.options.idle_seconds,
+            on_news=self._on_news,
+        )
+        walker.wanted = wanted
+        self._walkers.append(walker)
+        self._nursery.start_soon(self._walk, walker)
+
+    async def _walk(self, walker: Walker) -> None:
+        failure: Exception | None = None
+        try:
+            await trio.to_thread.run_sync(
+                walker.walk, abandon_on_cancel=True, limiter=self._errand.limiter
+            )
+        except trio.Cancelled:
+            walker.end()
+            raise
+        except Exception as error:  # noqa: BLE001 - handed to the readers, who raise it
+            failure = error
+        finally:
+            self._walkers.remove(walker)
+        self._on_ended(failure)
