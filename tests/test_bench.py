@@ -202,7 +202,7 @@ def test_an_unknown_case_is_refused_with_the_names_of_all() -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "cold-read, warm-read, find-packed" in done.stderr
+    assert "cold-read, warm-read, find-packed, commit-file, commit-tree" in done.stderr
 
 
 @pytest.mark.slow
@@ -225,7 +225,7 @@ def test_a_small_run_gives_all_cases_in_json_and_leaves_nothing(tmp_path: Path) 
     assert document["failures"] == []
     assert document["options"] == {"runs": 1, "size": 8, "files": 300}
     cases = {case["name"]: case for case in document["cases"]}
-    assert list(cases) == ["cold-read", "warm-read", "find-packed"]
+    assert list(cases) == ["cold-read", "warm-read", "find-packed", "commit-file", "commit-tree"]
     for case in cases.values():
         assert all(len(one["seconds"]) == 1 for one in case["contenders"])
         assert case["ratios"]

@@ -18,14 +18,17 @@ from scripts.benchmarks.processes import ProgramFailed
 from scripts.benchmarks.reading import ColdRead, WarmRead
 from scripts.benchmarks.report import Report
 from scripts.benchmarks.runner import CaseResult, run_case
+from scripts.benchmarks.writing import CommitFile, CommitTree
 
 CASES: Mapping[str, Callable[[Lab], Case]] = {
     ColdRead.name: ColdRead,
     WarmRead.name: WarmRead,
     FindPacked.name: FindPacked,
+    CommitFile.name: CommitFile,
+    CommitTree.name: CommitTree,
 }
-_PROGRAMS = ("docker-registry", "curl", "find", "tar", "fusermount3")
-_COPIES_OF_MODEL = 4  # the file, the registry's, the cache's, and the rival's
+_PROGRAMS = ("docker-registry", "curl", "diff", "find", "gzip", "tar", "fusermount3")
+_COPIES_OF_MODEL = 6  # the file, the registry's, an upload, the draft, the rival's, the check's
 _DIRECTORY = Path("/var/tmp")  # noqa: S108 - on disk; a private directory is made in it
 _LOG_SHOWN = 4000  # characters
 _BYTES_PER_TREE_FILE = 40_000
@@ -82,7 +85,7 @@ def _remove(directory: Path, *, keep: bool) -> None:
 def _notes() -> tuple[str, ...]:
     notes = []
     if shutil.which("oras") is None:
-        notes.append("oras is not on PATH; downloads by curl take its place")
+        notes.append("oras is not on PATH; curl takes its place")
     if not pagecache.can_drop_all():
         notes.append("not root: cold reads of trees on disk find their directories in memory")
     return tuple(notes)

@@ -18,7 +18,7 @@ UNPACK = "curl and tar, then local disk"
 
 # What must be equal: sizes of files only, since directories have none of meaning, and no modes of
 # symlinks. A time is in whole seconds in the tar.
-_PRINT = (
+PRINT = (
     *("(", "-type", "d", "-printf", r"d %m %T@ %P\n", ")"),
     *("-o", "(", "-type", "f", "-printf", r"f %m %s %T@ %P\n", ")"),
     *("-o", "-printf", r"%y %T@ %P -> %l\n"),
@@ -114,7 +114,7 @@ class FindPacked:
 
     def _find(self, root: Path) -> float:
         with self._listing.open("wb") as output:
-            return timed(["find", root, *_PRINT], output=output)
+            return timed(["find", root, *PRINT], output=output)
 
     def _listed(self) -> list[bytes]:
         return sorted(self._listing.read_bytes().splitlines())

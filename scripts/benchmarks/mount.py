@@ -25,6 +25,7 @@ class Mount:
         argv: list[str | Path] = [sys.executable, "-m", "orasfs", "mount", "-f", source, self.path]
         env = {"HOME": str(home), "ORAS_CACHE": str(cache), "DOCKER_CONFIG": str(home)}
         env |= {"XDG_CONFIG_HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
+        env |= {"XDG_STATE_HOME": str(home)}
         self._daemon = Daemon(argv, directory / LOG_NAME, env)
         self.peak_mebibytes = 0.0
         try:

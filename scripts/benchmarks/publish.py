@@ -13,7 +13,8 @@ from tests.support.docker_registry import DockerRegistry
 from tests.support.publish import OCI_MANIFEST, digest_of
 
 _EMPTY = b"{}"
-_TITLE = "org.opencontainers.image.title"
+TITLE = "org.opencontainers.image.title"
+UNPACK = "io.deis.oras.content.unpack"
 _CREATED = "2024-01-01T00:00:00Z"
 
 
@@ -39,21 +40,29 @@ def publish_file(
     registry: DockerRegistry, repository: str, tag: str, title: str, blob: Blob
 ) -> Published:
     """Publish an artifact with one raw layer."""
-    layer = _layer(blob, "application/vnd.oci.image.layer.v1.tar", {_TITLE: title})
-    return _publish(registry, Published(registry.host, repository, tag), blob, layer)
+    registry.put_blob(repository, blob.path)
+    return put(registry, Published(registry.host, repository, tag), raw_layer(blob, title))
 
 
 def publish_packed(
     registry: DockerRegistry, repository: str, tag: str, packed: Packed
 ) -> Published:
     """Publish an artifact with one packed directory, titled as the tree is named."""
-    annotations = {
-        "io.deis.oras.content.digest": packed.tar_digest,
-        "io.deis.oras.content.unpack": "true",
-        _TITLE: packed.directory.name,
-    }
-    layer = _layer(packed.blob, "application/vnd.oci.image.layer.v1.tar+gzip", annotations)
-    return _publish(registry, Published(registry.host, repository, tag), packed.blob, layer)
+    layer = packed_layer(packed.blob, packed.directory.name, packed.tar_digest)
+    registry.put_blob(repository, packed.blob.path)
+    return put(registry, Published(registry.host, repository, tag), layer)
+
+
+def raw_layer(blob: Blob, title: str) -> Mapping[str, object]:
+    """Return the descriptor of a file."""
+    return _layer(blob, "application/vnd.oci.image.layer.v1.tar", {TITLE: title})
+
+
+def packed_layer(blob: Blob, title: str, tar_digest: str | None = None) -> Mapping[str, object]:
+    """Return the descriptor of a packed directory."""
+    annotations = {"io.deis.oras.content.digest": tar_digest} if tar_digest else {}
+    annotations |= {UNPACK: "true", TITLE: title}
+    return _layer(blob, "application/vnd.oci.image.layer.v1.tar+gzip", annotations)
 
 
 def _layer(blob: Blob, media_type: str, annotations: Mapping[str, str]) -> dict[str, object]:
@@ -65,9 +74,8 @@ def _layer(blob: Blob, media_type: str, annotations: Mapping[str, str]) -> dict[
     }
 
 
-def _publish(
-    registry: DockerRegistry, place: Published, blob: Blob, layer: Mapping[str, object]
-) -> Published:
+def put(registry: DockerRegistry, place: Published, layer: Mapping[str, object]) -> Published:
+    """Put the manifest of an artifact whose one layer the registry has, and its config."""
     manifest = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
@@ -82,7 +90,6 @@ def _publish(
         "annotations": {"org.opencontainers.image.created": _CREATED},
     }
     registry.put_blob(place.repository, _EMPTY)
-    registry.put_blob(place.repository, blob.path)
     raw = json.dumps(manifest, separators=(",", ":")).encode()
     registry.put_manifest(place.repository, place.tag, raw)
     return place
