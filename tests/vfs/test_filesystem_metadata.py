@@ -4,9 +4,12 @@ import json
 import os
 
 import pytest
+import trio
+from trio.testing import MockClock
 
-from orasfs.errors import NoAttribute, Unsupported
+from orasfs.errors import NoAttribute, TimedOut, Unsupported
 from orasfs.oci.digest import Digest
+from orasfs.vfs.options import FilesystemOptions
 from tests.fakes.repositories import FakeRegistries, FakeRepository, tar_of
 from tests.support.walking import HOST, mounted
 
@@ -224,6 +227,23 @@ async def test_listxattr_of_a_resolved_tag_fetches_its_manifest(
             "user.oras.mediatype",
             "user.oras.annotation.key",
         ]
+
+
+async def test_the_error_of_a_manifest_that_does_not_come_is_told_while_it_does_not_come(
+    registries: FakeRegistries, repository: FakeRepository, autojump_clock: MockClock
+) -> None:
+    repository.push(repository.layer(b"mine", ".oras"), tag="v1")
+    async with mounted(registries, options=FilesystemOptions(pin=True)) as mount:
+        assert await mount.exists("team/hello/v1")
+        repository.gate = trio.Event()
+        with pytest.raises(TimedOut):
+            await mount.ls("team/hello/v1")
+        begun = trio.current_time()
+        assert "TimedOut" in await mount.text("team/hello/v1/.oras/error")
+        assert trio.current_time() - begun < 5
+        assert (await mount.entry("team/hello/v1/.oras")).name_seconds < 10
+        repository.gate.set()
+        assert await mount.text("team/hello/v1/.oras") == "mine", "an own title wins, once known"
 
 
 async def test_a_manifest_without_a_config_has_no_config_file(

@@ -7,6 +7,8 @@ resolves it, and from then on it is that digest's.
 INVARIANT: a node gets a digest once and keeps it.
 """
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from weakref import WeakValueDictionary
 
@@ -23,10 +25,12 @@ from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import METADATA_NAME
 from orasfs.vfs.nodes import tag_orders
 from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Node
-from orasfs.vfs.nodes.metadata import MetadataNode
+from orasfs.vfs.nodes.metadata import FAILED_SECONDS, MetadataNode
 from orasfs.vfs.nodes.view import Inside, ViewNode
 from orasfs.vfs.operations import FOREVER_SECONDS
 from orasfs.vfs.repositories import RepositoryState
+
+logger = logging.getLogger(__name__)
 
 COMMIT = f"{xattrs.PREFIX}commit"
 _NEEDS_MANIFEST = (xattrs.ARTIFACT_TYPE, xattrs.ANNOTATION_PREFIX)
@@ -87,9 +91,10 @@ class ArtifactNode(Node):
     async def lookup(self, name: str) -> Answer:
         """Find a name in the artifact, or its metadata directory."""
         artifact = await self._resolved()
-        if name == METADATA_NAME and not await self._has_own_metadata(artifact):
-            key = derive(self._inside(artifact).key, METADATA_NAME, "metadata")
-            return Found(MetadataNode(key, artifact, make_artifact))
+        if name == METADATA_NAME:
+            metadata = await self._metadata(artifact)
+            if metadata is not None:
+                return metadata
         return await (await self._root(artifact)).lookup(name)
 
     def listing_now(self) -> IteratorListing | None:
@@ -188,13 +193,22 @@ class ArtifactNode(Node):
         inside = self._inside(self._artifact)
         return ViewNode(inside.key, inside, root) if root else None
 
-    async def _has_own_metadata(self, artifact: Artifact) -> bool:
-        """Tell whether the artifact has a title `.oras`, which wins."""
+    async def _metadata(self, artifact: Artifact) -> Found | None:
+        """Return the metadata directory, None if the artifact has a title `.oras`, which wins.
+
+        While the manifest cannot be had, only the metadata directory can say why; what has failed
+        before is then not waited for long, and the name is asked again soon.
+        """
+        key = derive(self._inside(artifact).key, METADATA_NAME, "metadata")
+        node = MetadataNode(key, artifact, make_artifact)
         try:
-            root = await artifact.root()
-        except OrasfsError:  # then only the metadata directory can say why
-            return False
-        return root.static is not None and METADATA_NAME in root.static.entries
+            with trio.move_on_after(FAILED_SECONDS if artifact.errors.text else math.inf):
+                root = await artifact.root()
+                is_own = root.static is not None and METADATA_NAME in root.static.entries
+                return None if is_own else Found(node)
+        except OrasfsError as error:
+            logger.debug("metadata without a manifest: %s: %s", artifact, error)
+        return Found(node, self._mount.options.short_seconds)
 
 
 def make_artifact(key: Key, artifact: Artifact) -> ArtifactNode:

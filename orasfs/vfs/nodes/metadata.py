@@ -5,9 +5,12 @@ Owns which files there are. INVARIANT: what needs no manifest works without one 
 """
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+
+import trio
 
 from orasfs.errors import OrasfsError
 from orasfs.oci.descriptor import Descriptor
@@ -25,6 +28,7 @@ from orasfs.vfs.nodes.view import MakeArtifact
 logger = logging.getLogger(__name__)
 
 BLOB_MODE = 0o444
+FAILED_SECONDS = 1.0  # what to tell an error waits for a manifest that had one
 
 
 class MetadataNode(Node):
@@ -104,7 +108,8 @@ class MetadataNode(Node):
 
     async def _error(self, key: Key) -> Node:
         try:
-            await self._artifact.shown()
+            with trio.move_on_after(FAILED_SECONDS if self.errors.text else math.inf):
+                await self._artifact.shown()
         except OrasfsError as error:
             if not self.errors.text:
                 self.errors.record("manifest", error)
