@@ -76,11 +76,16 @@ async def mount_and_serve(
             )
         finally:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
-                await registries.aclose()
-                await cache.aclose()
-            if writing is not None:
-                writing.close()
+                await _close(registries, cache, writing)
         nursery.cancel_scope.cancel()
+
+
+async def _close(registries: MountRegistries, cache: Cache, writing: Writing | None) -> None:
+    """Put away what the parts have open."""
+    if writing is not None:
+        writing.close()
+    await registries.aclose()
+    await cache.aclose()
 
 
 class _Mismatches:

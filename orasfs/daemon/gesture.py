@@ -129,13 +129,18 @@ def _call(what: str, path: str, name: str, value: str) -> tuple[int, bytes]:
     helper = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own lines
     try:
         output, _ = helper.communicate(timeout=ANSWER_SECONDS)
-    except BaseException as error:
-        helper.kill()
-        if helper.stdout is not None:
-            helper.stdout.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            helper.wait(1.0)
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise TimedOut(f"{path}: no answer within {ANSWER_SECONDS:g} seconds") from error
-        raise
+    except subprocess.TimeoutExpired as error:
+        raise TimedOut(f"{path}: no answer within {ANSWER_SECONDS:g} seconds") from error
+    finally:
+        if helper.returncode is None:
+            _abandon(helper)
     return helper.returncode, output
+
+
+def _abandon(helper: "subprocess.Popen[bytes]") -> None:
+    """End a helper, without waiting long for one that the kernel does not let go."""
+    helper.kill()
+    if helper.stdout is not None:
+        helper.stdout.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        helper.wait(1.0)
