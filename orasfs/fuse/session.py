@@ -7,12 +7,14 @@ INVARIANT: whatever ends `serve`, the mount is gone when it returns.
 INVARIANT: nothing in this process touches a path below the mountpoint: it would wait for itself.
 """
 
+import errno
 import logging
 import os
 import queue
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -108,7 +110,7 @@ async def serve(
         raise MountFailed(f"{mountpoint}: cannot mount: {error}") from error
     device = _device_at(mountpoint)
     try:
-        with notifier:
+        with notifier, unheard_answers_ignored():
             await _answer(adapter, mountpoint, on_ready, stop)
     finally:
         # Detached from its place, a mount lives as long as its files are open; by now another one
@@ -125,6 +127,30 @@ async def _answer(
         nursery.start_soon(_terminate_on, stop, nursery.cancel_scope)
         await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=MAX_REQUESTS)
         nursery.cancel_scope.cancel()
+
+
+class _IsHeard(logging.Filter):
+    """Leaves out of pyfuse3's log that nobody waited for an answer any more.
+
+    ENOENT of an answer says just that (fuse(4)): the mount was gone before a file that was open in
+    it was closed. Nobody has lost anything, so it is no error.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to log a record."""
+        is_about_answer = "fuse_reply_" in str(record.msg)
+        return not (is_about_answer and record.args == (os.strerror(errno.ENOENT),))
+
+
+@contextmanager
+def unheard_answers_ignored() -> Iterator[None]:
+    """Keep pyfuse3 from logging errors that are none."""
+    log, is_heard = logging.getLogger("pyfuse3"), _IsHeard()
+    log.addFilter(is_heard)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_heard)
 
 
 async def _announce(adapter: FuseAdapter, mountpoint: str, on_ready: Callable[[], None]) -> None:

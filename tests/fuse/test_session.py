@@ -1,5 +1,6 @@
 """The life of a mount: it ends cleanly whoever ends it, and what is stale is what it should be."""
 
+import logging
 import os
 import subprocess
 import time
@@ -8,8 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from orasfs.fuse.session import READ_AHEAD_KIB, SessionNotifier, SessionOptions, mount_options
+from orasfs.fuse.session import (
+    READ_AHEAD_KIB,
+    SessionNotifier,
+    SessionOptions,
+    mount_options,
+    unheard_answers_ignored,
+)
 from orasfs.vfs.operations import Ino
+from tests.conftest import ExpectLog
 from tests.fakes.operations import PLAIN, REPLACED
 from tests.support.mounted import Mounted, is_mounted, run
 
@@ -146,3 +154,13 @@ def test_a_notifier_without_a_session_does_nothing_and_ends() -> None:
         notifier.invalidate_content(Ino(5))
         notifier.invalidate_entry(Ino(5), "name\udce9")
     assert not notifier._thread.is_alive()
+
+
+def test_an_answer_that_nobody_waits_for_is_no_error(expect_log: ExpectLog) -> None:
+    log = logging.getLogger("pyfuse3")
+    with unheard_answers_ignored():
+        log.error("fuse_release(): fuse_reply_* failed with %s", "No such file or directory")
+        log.error("fuse_read(): fuse_reply_* failed with %s", "Invalid argument")
+    expect_log(logging.ERROR, r"^fuse_read\(\): fuse_reply_\* failed with Invalid argument$")
+    log.error("fuse_open(): fuse_reply_* failed with %s", "No such file or directory")
+    expect_log(logging.ERROR, r"^fuse_open\(\)")
