@@ -10,6 +10,7 @@ from orasfs.daemon.config import option_names, parse_options
 DOCUMENT = Path(__file__).parent.parent / "docs" / "CONFIGURATION.md"
 EXAMPLES = {
     "HOST[:PORT]": "localhost:5000",
+    "HOST:PORT:ADDRESS[:PORT]": "registry.example:443:127.0.0.1:5000",
     "SECONDS": "5",
     "OS/ARCH[/VARIANT]": "linux/arm64/v8",
     "GLOB": "text/*",

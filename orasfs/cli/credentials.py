@@ -40,6 +40,12 @@ _TRUST = (
     click.option("--cert-file", metavar="PATH", help="Show this certificate to the registry."),
     click.option("--key-file", metavar="PATH", help="The key of --cert-file."),
     click.option(
+        "--resolve",
+        multiple=True,
+        metavar="HOST:PORT:ADDRESS[:PORT]",
+        help="Reach this host at this address. May be repeated.",
+    ),
+    click.option(
         "--registry-config",
         multiple=True,
         metavar="PATH",
@@ -66,6 +72,7 @@ def trust_words(flags: dict[str, Any]) -> list[str]:
     """Return the flags of `trust_options` as words of `-o`."""
     words = [f"{name}={_escaped(flags[name])}" for name in TRUST_OPTIONS if flags[name]]
     words += [f"registry_config={_escaped(path)}" for path in flags["registry_config"]]
+    words += [f"resolve={_escaped(entry)}" for entry in flags["resolve"]]
     return [*words, "insecure"] if flags["insecure"] else words
 
 

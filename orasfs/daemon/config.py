@@ -6,6 +6,7 @@ before it decides to load anything else: no trio, no HTTP, no FUSE.
 INVARIANT: an option that is not known is an error, never a surprise later.
 """
 
+import ipaddress
 import math
 import os
 import re
@@ -39,6 +40,7 @@ class MountConfig:
         credential_files: those to look into in place of the usual ones.
         ca_file, cert_file, key_file: see `orasfs.registry.trust`.
         is_insecure: whether TLS certificates are not verified.
+        addresses: (host, port, address, port or 0) of hosts that are reached elsewhere.
         secrets: what never was an option's text.
     """
 
@@ -69,6 +71,7 @@ class MountConfig:
     cert_file: Path | None = None
     key_file: Path | None = None
     is_insecure: bool = False
+    addresses: tuple[tuple[str, int, str, int], ...] = ()
     secrets: MountSecrets = field(default_factory=MountSecrets, compare=False)
 
 
@@ -95,6 +98,10 @@ LATER = frozenset(
     }
 )
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+_RESOLVE = re.compile(
+    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(?P<port>[0-9]{1,5}):"
+    r"(?:(?P<bracketed>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(?P<other>[0-9]{1,5}))?|(?P<bare>[0-9A-Fa-f:.]+))"
+)
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9.]+)?")
 
 # Each takes an option's value and what has been parsed so far, and returns what it becomes.
@@ -156,6 +163,19 @@ def _registry_config(value: str, config: MountConfig) -> dict[str, Any]:
     return {"credential_files": tuple(dict.fromkeys((*config.credential_files, path)))}
 
 
+def _resolve(value: str, config: MountConfig) -> dict[str, Any]:
+    match = _RESOLVE.fullmatch(value)
+    if match is None:
+        raise InvalidInput(f"option resolve={value}: expected HOST:PORT:ADDRESS[:PORT]")
+    try:
+        address = str(ipaddress.ip_address((match["bracketed"] or match["bare"]).strip("[]")))
+    except ValueError as error:
+        raise InvalidInput(f"option resolve={value}: not an IP address") from error
+    host = match["host"].lower().strip("[]")
+    entry = (host, int(match["port"]), address, int(match["other"] or 0))
+    return {"addresses": (*config.addresses, entry)}
+
+
 def _log_level(value: str, _: MountConfig) -> dict[str, Any]:
     if value.upper() not in LOG_LEVELS:
         raise InvalidInput(f"option log_level={value}: expected one of {', '.join(LOG_LEVELS)}")
@@ -178,6 +198,7 @@ _VALUED: dict[str, _Parser] = {
     "links": _choice("links", "allow_links", {"inside": False, "any": True}),
     "plain_http": _choice("plain_http", "plain_http", {"true": True, "false": False}),
     "registry_config": _registry_config,
+    "resolve": _resolve,
     "ca_file": _path("ca_file"),
     "cert_file": _path("cert_file"),
     "key_file": _path("key_file"),

@@ -44,12 +44,15 @@ def connector(config: MountConfig, root: RootSpecification) -> Callable[[str], R
         config.ca_file, config.cert_file, config.key_file, is_insecure=config.is_insecure
     )
 
+    addresses = {(host, port): (to, to_port) for host, port, to, to_port in config.addresses}
+
     def connect(host: str) -> RemoteRegistry:
         settings = RegistrySettings(
             plain_http=config.plain_http,
             ssl_context=make_context(trust, host),
             verifies_tls=not config.is_insecure,
             headers=secrets.headers if host == named else (),
+            addresses=addresses,
         )
         return RemoteRegistry(host, settings, credentials=credentials)
 

@@ -197,17 +197,8 @@ class BulkTransport:
     ) -> urllib3.BaseHTTPResponse:
         """Send one request; the foreign exceptions are the caller's."""
         started = self._clock()
-        response = self._pools.manager_for(url).request(
-            method,
-            url,
-            body=upload.open_pieces() if upload is not None and upload.length else None,
-            headers=headers,
-            redirect=False,
-            retries=False,
-            preload_content=False,
-            decode_content=False,
-            timeout=self._timeout_of(upload),
-        )
+        body = upload.open_pieces() if upload is not None and upload.length else None
+        response = self._pools.request(method, url, headers, body, self._timeout_of(upload))
         logger.debug(
             "request method=%s url=%s range=%s status=%d ms=%.0f",
             method,

@@ -5,12 +5,15 @@ Owns which proxy and which trust a URL gets. Every method may be called from any
 
 import ssl
 import threading
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import urllib3
 
 from orasfs.registry import route
 from orasfs.registry.settings import RegistrySettings
+
+Body = bytes | Iterable[bytes] | None
 
 _CONNECTIONS_KEPT = 8
 _HOSTS_KEPT = 8  # the registry, its token service, and the storage that it redirects to
@@ -22,14 +25,39 @@ class Pools:
     def __init__(self, settings: RegistrySettings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._managers: dict[tuple[bool, str | None], urllib3.PoolManager] = {}
+        self._managers: dict[tuple[bool, str | None, str], urllib3.PoolManager] = {}
         self.timeout = urllib3.Timeout(
             connect=settings.connect_seconds, read=settings.read_seconds
         )
 
-    def manager_for(self, url: str) -> urllib3.PoolManager:
-        """Return what sends requests to a URL."""
-        key = (url.startswith("https:"), route.proxy_for(url))
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Body = None,
+        timeout: urllib3.Timeout | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send one request and return its answer with the body unread; follow and repeat nothing.
+
+        Raises:
+            urllib3.exceptions.HTTPError: and what else `orasfs.registry.faults.FOREIGN` names.
+        """
+        dial = route.dial(url, self._settings.addresses)
+        return self._manager_for(url, dial.hostname).request(
+            method,
+            dial.url,
+            body=body,
+            headers={**headers, "Host": dial.authority} if dial.authority else dict(headers),
+            redirect=False,
+            retries=False,
+            preload_content=False,
+            decode_content=False,
+            timeout=timeout or self.timeout,
+        )
+
+    def _manager_for(self, url: str, hostname: str) -> urllib3.PoolManager:
+        key = (url.startswith("https:"), route.proxy_for(url), hostname)
         with self._lock:
             if key not in self._managers:
                 self._managers[key] = self._new_manager(*key)
@@ -43,7 +71,13 @@ class Pools:
         for manager in managers:
             manager.clear()
 
-    def _new_manager(self, is_tls: bool, proxy: str | None) -> urllib3.PoolManager:  # noqa: FBT001 - a key
+    def _new_manager(
+        self,
+        is_tls: bool,  # noqa: FBT001 - a key
+        proxy: str | None,
+        hostname: str,
+    ) -> urllib3.PoolManager:
+        """Return what sends requests; to an address, if TLS is to see another host name."""
         # Reading the certificate store takes longer than a request; plain HTTP does without.
         needs_context = is_tls or (proxy or "").startswith("https:")
         context = self._settings.ssl_context
@@ -51,7 +85,12 @@ class Pools:
             context = ssl.create_default_context()
         if proxy is None:
             return urllib3.PoolManager(
-                num_pools=_HOSTS_KEPT, maxsize=_CONNECTIONS_KEPT, ssl_context=context
+                num_pools=_HOSTS_KEPT,
+                maxsize=_CONNECTIONS_KEPT,
+                ssl_context=context,
+                # Not assert_hostname: it has urllib3 turn the check off in the context, which the
+                # control path has too.
+                server_hostname=hostname if hostname and is_tls else None,
             )
         parts = urlsplit(proxy)
         user, _, address = parts.netloc.rpartition("@")

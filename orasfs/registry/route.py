@@ -10,9 +10,13 @@ INVARIANT: `Authorization` never reaches another origin than the one it was made
 import ipaddress
 import urllib.request
 from collections.abc import Mapping
-from urllib.parse import urljoin, urlsplit
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from orasfs.errors import InvalidInput, RegistryFailure
+
+# (host in lower case, port) -> (address, port, or 0 for the same)
+Addresses = Mapping[tuple[str, int], tuple[str, int]]
 
 MAX_REDIRECTS = 5
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -88,6 +92,38 @@ def headers_for_hop(headers: Mapping[str, str], source: str, target: str) -> dic
     if origin(source) == origin(target):
         return dict(headers)
     return {name: value for name, value in headers.items() if name.lower() in _HARMLESS}
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Where a request is really sent, by `--resolve`.
+
+    Attributes:
+        url: with the address in place of the host.
+        authority: the Host header to send, "" where nothing was replaced.
+        hostname: the name that TLS asks for and verifies, "" likewise.
+    """
+
+    url: str
+    authority: str = ""
+    hostname: str = ""
+
+
+def dial(url: str, addresses: Addresses) -> Dial:
+    """Return where a URL's host and port are to be reached."""
+    if not addresses:
+        return Dial(url)
+    scheme, hostname, port = origin(url)
+    found = addresses.get((hostname.lower(), port))
+    if found is None:
+        return Dial(url)
+    address, address_port = found
+    literal = f"[{address}]" if ":" in address else address
+    parts = urlsplit(url)
+    replaced = urlunsplit(
+        (scheme, f"{literal}:{address_port or port}", parts.path, parts.query, "")
+    )
+    return Dial(replaced, parts.netloc.rpartition("@")[2], hostname)
 
 
 def request_headers(user_agent: str, accept: str = "", range_header: str = "") -> dict[str, str]:

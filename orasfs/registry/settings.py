@@ -1,6 +1,7 @@
 """What can be chosen about the way to a registry; frozen values, no behaviour."""
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 
@@ -33,6 +34,8 @@ class RegistrySettings:
         ssl_context: whom to trust; None is the system's certificate store.
         verifies_tls: whether TLS proves who answers; without, it is no more than plain HTTP.
         headers: (name, value) of more headers, for the registry's own origin.
+        addresses: where hosts are to be reached, instead of asking for their names: see
+            `orasfs.registry.route.dial`.
     """
 
     plain_http: bool | None = None
@@ -46,3 +49,4 @@ class RegistrySettings:
     ssl_context: ssl.SSLContext | None = None
     verifies_tls: bool = True
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    addresses: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)

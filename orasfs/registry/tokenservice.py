@@ -86,16 +86,8 @@ class TokenService:
     def _exchange(self, request: TokenRequest) -> Answer:
         started = self._clock()
         headers = route.request_headers(self._user_agent, "application/json")
-        response = self._pools.manager_for(request.url).request(
-            request.method,
-            request.url,
-            body=request.body,
-            headers=headers | dict(request.headers),
-            redirect=False,
-            retries=False,
-            preload_content=False,
-            decode_content=False,
-            timeout=self._pools.timeout,
+        response = self._pools.request(
+            request.method, request.url, headers | dict(request.headers), request.body
         )
         try:
             body = response.read(MAX_TOKEN_BYTES + 1, decode_content=False)

@@ -208,12 +208,14 @@ class Transport:
         timeouts = httpx.Timeout(
             self._settings.read_seconds, connect=self._settings.connect_seconds
         )
+        dial = route.dial(url, self._settings.addresses)
+        named = {"sni_hostname": dial.hostname} if dial.hostname else {}
         request = httpx.Request(
             call.method,
-            url,
-            headers=headers,
+            dial.url,
+            headers={**headers, "Host": dial.authority} if dial.authority else headers,
             content=None if call.only_asks else call.body,
-            extensions={"timeout": timeouts.as_dict()},
+            extensions={"timeout": timeouts.as_dict(), **named},
         )
         started = trio.current_time()
         response = await self._transport_for(url).handle_async_request(request)

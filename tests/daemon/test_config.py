@@ -122,3 +122,23 @@ def test_the_cache_is_the_reference_clients_where_it_has_one(
 def test_the_names_of_options_can_be_listed() -> None:
     assert {"registry", "tag_ttl", "pin", "ro", "allow_other"} <= set(option_names())
     assert "rw" not in option_names()
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("Registry.Example:443:10.0.0.1", ("registry.example", 443, "10.0.0.1", 0)),
+        ("h:443:10.0.0.1:5000", ("h", 443, "10.0.0.1", 5000)),
+        ("h:443:[::1]:5000", ("h", 443, "::1", 5000)),
+        ("h:443:::1", ("h", 443, "::1", 0)),
+        ("[::2]:443:[::1]", ("::2", 443, "::1", 0)),
+    ],
+)
+def test_a_host_can_be_given_an_address(value: str, address: tuple[str, int, str, int]) -> None:
+    assert parse_options([f"resolve={value}"]).addresses == (address,)
+
+
+@pytest.mark.parametrize("value", ["h", "h:443", "h:x:10.0.0.1", "h:443:name", "h:443:10.0.0.1:x"])
+def test_what_is_no_address_is_refused(value: str) -> None:
+    with pytest.raises(InvalidInput, match="resolve"):
+        parse_options([f"resolve={value}"])

@@ -104,7 +104,7 @@ def test_ranges_are_closed(registry: FakeRegistry, bulk: BulkTransport) -> None:
 def test_connection_is_used_again(registry: FakeRegistry, bulk: BulkTransport) -> None:
     for start in range(0, 100, 10):
         read(open_blob(bulk, start, start + 10))
-    manager = bulk._pools._managers[False, None]
+    manager = bulk._pools._managers[False, None, ""]
     pool = manager.connection_from_url(f"http://{registry.host}")
     assert (pool.num_connections, pool.num_requests) == (1, 10)
 

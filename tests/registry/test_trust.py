@@ -4,10 +4,13 @@ import ssl
 from pathlib import Path
 
 import pytest
+import trio
 import trustme
 from cryptography.hazmat.primitives import serialization
 
 from orasfs.errors import InvalidInput, TLSFailure, Unreachable
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
 from orasfs.registry.client import RemoteRegistry
 from orasfs.registry.retry import RetryPolicy
 from orasfs.registry.settings import RegistrySettings
@@ -118,3 +121,37 @@ def test_an_encrypted_key_is_refused_without_asking(authority: trustme.CA, tmp_p
     options = TrustOptions(cert_file=tmp_path / "cert.pem", key_file=tmp_path / "key.pem")
     with pytest.raises(InvalidInput, match="encrypted"):
         make_context(options, HOST, certificates=tmp_path)
+
+
+async def test_a_host_is_reached_at_the_address_given_and_verified_by_its_name(
+    tmp_path: Path,
+) -> None:
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("registry.example").configure_cert(server)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = make_context(TrustOptions(tmp_path / "ca.pem"), HOST, certificates=tmp_path)
+    content = b"content"
+    blob = Descriptor("application/octet-stream", Digest.of(content), len(content))
+    with FakeRegistry(server) as registry:
+        registry.put_blob("a", content)
+        for host, is_good in ((HOST, True), ("other.example:5000", False)):
+            settings = RegistrySettings(
+                ssl_context=context,
+                retry=RetryPolicy(attempts=1),
+                addresses={(host.partition(":")[0], 5000): ("127.0.0.1", registry.port)},
+            )
+            remote = RemoteRegistry(host, settings)
+            open_stream = remote.repository("a").open_stream
+            if is_good:
+                await remote.ping()
+                stream = await trio.to_thread.run_sync(open_stream, blob)
+                assert stream.readinto(memoryview(bytearray(10))) == len(content)
+                stream.close()
+                assert {h["host"] for h in registry.request_headers} == {host}
+            else:
+                with pytest.raises(TLSFailure):
+                    await remote.ping()
+                with pytest.raises(TLSFailure):
+                    await trio.to_thread.run_sync(open_stream, blob)
+            await remote.aclose()
