@@ -18,7 +18,7 @@ from orasfs.daemon.norepository import NoRepository
 from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, find_layouts
 from orasfs.errors import HostUnreachable, InvalidName, NotFound, TimedOut
 from orasfs.oci.storage import Page, Source, SourceRegistry, Target
-from orasfs.store.layout import LayoutRegistry
+from orasfs.store.layout import LayoutRegistry, LayoutSource
 from orasfs.store.layoutwriter import LayoutTarget
 from orasfs.vfs.ports import Registry, Repository
 
@@ -118,6 +118,18 @@ class MountRegistries:
             found = CachedRegistry(host, self._open(host), self._cached)
             self._registries[host] = found
         return found
+
+    def source(self, host: str, name: str) -> Source:
+        """Return a repository for reading, past the cache; makes no request.
+
+        Raises:
+            NotFound: there is no such layout.
+            InvalidName: no repository can be called so.
+        """
+        if host.startswith(LAYOUT_PREFIX):
+            return LayoutSource(self._layout(host.removeprefix(LAYOUT_PREFIX)))
+        self.registry(host)
+        return self._clients[host].repository(name)
 
     def target(self, host: str, name: str) -> Target:
         """Return a repository for writing, past the cache; makes no request.

@@ -22,7 +22,7 @@ from orasfs.staging.contents import LocalBlob
 from orasfs.staging.draft import Draft
 from orasfs.staging.drafts import DraftStore
 from orasfs.staging.namespaces import LocalNamespaces
-from orasfs.staging.order import Order, plain_order
+from orasfs.staging.order import Order, make_order
 from orasfs.staging.pack import PackSettings
 from orasfs.store.cache import Cache
 from orasfs.vfs.drafts import Drafts
@@ -121,7 +121,7 @@ class Writing:
 
     async def _prepare(self, draft: Draft) -> Order:
         await trio.lowlevel.checkpoint()
-        return plain_order(draft, self._settings)
+        return make_order(draft, self._settings)
 
 
 def draft_documents(drafts: DraftStore) -> list[dict[str, Any]]:

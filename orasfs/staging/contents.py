@@ -20,7 +20,7 @@ import trio
 from orasfs.errors import StorageFailure
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.oci.storage import BlobContent
+from orasfs.oci.storage import BlobContent, BlobStream, BlobStreamer
 from orasfs.staging.layerblob import write_layer
 from orasfs.staging.layers import DirectoryLayer, FileLayer
 from orasfs.staging.localdisk import translated
@@ -64,6 +64,42 @@ class FileContent:
     def open(self) -> BinaryIO:
         """Open it at the beginning."""
         return self.open_file()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamContent:
+    """A blob of another repository, read from there while it is sent; the target verifies it."""
+
+    streamer: BlobStreamer
+    descriptor: Descriptor
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return self.descriptor.size
+
+    def open(self) -> BinaryIO:
+        """Open a stream from its beginning."""
+        return io.BufferedReader(_Stream(self.streamer.open_stream(self.descriptor)), HASH_BYTES)
+
+
+class _Stream(io.RawIOBase):
+    """A stream of a blob as a file."""
+
+    def __init__(self, stream: BlobStream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # all that BufferedReader gives
+        return self._stream.readinto(memoryview(buffer))
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
 
 
 @dataclass(frozen=True, slots=True)

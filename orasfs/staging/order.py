@@ -19,6 +19,7 @@ from orasfs.staging.commit import FetchKept, Staged, Surroundings
 from orasfs.staging.draft import CONFIG, METADATA, TREE, Draft
 from orasfs.staging.fingerprint import fingerprint
 from orasfs.staging.pack import PackSettings
+from orasfs.staging.revise import Base
 from orasfs.staging.tree import ContentKey
 from orasfs.staging.upload import MountsFrom
 
@@ -67,17 +68,38 @@ class Order:
 Preparation = Callable[[Draft], Awaitable[Order]]
 
 
-def plain_order(draft: Draft, defaults: PackSettings) -> Order:
-    """Return the order for a draft that began from nothing."""
-    key = draft.key
+def make_order(
+    draft: Draft,
+    defaults: PackSettings,
+    base: Base | None = None,
+    fetch_kept: FetchKept = fetch_nothing,
+) -> Order:
+    """Return how a draft is committed.
+
+    Args:
+        draft: what.
+        defaults: how it is packed where nothing else is said.
+        base: what it began from and has not changed.
+        fetch_kept: returns the bytes of a layer of the base, if they can be had.
+    """
+    key, origin = draft.key, draft.base
+    is_near = origin is not None and origin.registry == key.registry
+    mounts_from = (full_name(origin.registry, origin.repository),) if origin and is_near else ()
     return Order(
         registry=key.registry,
-        repository=qualify(key.registry, key.repository) if key.repository else "",
+        repository=full_name(key.registry, key.repository),
         tag=key.tag or "",
         expected=ANY if draft.is_forced else draft.expected,
         version=partial(draft_version, draft),
-        take=partial(_take, draft, defaults),
+        take=partial(_take, draft, defaults, base),
+        mounts_from=mounts_from,
+        fetch_kept=fetch_kept,
     )
+
+
+def full_name(registry: str, repository: str) -> str:
+    """Return the name that the registry has for a repository; "" stays, for a layout."""
+    return qualify(registry, repository) if repository else ""
 
 
 def draft_version(draft: Draft) -> bytes:
@@ -85,12 +107,13 @@ def draft_version(draft: Draft) -> bytes:
     return fingerprint(draft.directory / TREE, draft.directory / METADATA)
 
 
-def _take(draft: Draft, defaults: PackSettings) -> Taken:
+def _take(draft: Draft, defaults: PackSettings, base: Base | None) -> Taken:
     version = draft_version(draft)
     captured = draft.capture()
-    settings = draft.settings(captured, defaults)
+    settings = draft.settings(captured, defaults, base.manifest if base else None)
     config = draft.metadata_file(CONFIG)
-    return version, Staged(captured.tree, settings, draft.directory, open_staged, config=config)
+    staged = Staged(captured.tree, settings, draft.directory, open_staged, base, config)
+    return version, staged
 
 
 def open_staged(key: ContentKey) -> BinaryIO:

@@ -25,7 +25,7 @@ from orasfs.staging.contents import LocalBlob
 from orasfs.staging.draft import ANNOTATIONS, CONFIG, METADATA, TREE, Draft
 from orasfs.staging.draftrecord import DraftKey
 from orasfs.staging.drafts import DraftStore
-from orasfs.staging.order import Order, plain_order
+from orasfs.staging.order import Order, make_order
 from orasfs.staging.pack import PackSettings
 from orasfs.store.adopt import adopt
 from orasfs.store.cas import ContentStore
@@ -93,7 +93,7 @@ class _Keeper:
 
 async def _prepare(draft: Draft) -> Order:
     await trio.lowlevel.checkpoint()
-    return plain_order(draft, PackSettings())
+    return make_order(draft, PackSettings())
 
 
 class Place:

@@ -10,16 +10,19 @@ import trio
 from orasfs.errors import Aborted, Busy, RegistryFailure, StorageFull, TagMoved
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
+from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.oci.storage import ANY
 from orasfs.staging.committer import Committer
-from orasfs.staging.contents import LocalBlob
+from orasfs.staging.contents import LocalBlob, StreamContent
 from orasfs.staging.draft import Draft
-from orasfs.staging.draftrecord import DraftKey
+from orasfs.staging.draftrecord import BaseReference, DraftKey
 from orasfs.staging.drafts import DraftStore
-from orasfs.staging.order import Order, plain_order
+from orasfs.staging.order import Order, make_order
 from orasfs.staging.pack import PackSettings
 from orasfs.staging.progress import Phase
+from orasfs.staging.revise import Base
 from tests.conftest import ExpectLog
+from tests.fakes.source import MemorySource
 from tests.fakes.target import MemoryTarget
 
 HOST = "localhost:5000"
@@ -58,7 +61,7 @@ class World:
 
     async def prepare(self, draft: Draft) -> Order:
         await trio.lowlevel.checkpoint()
-        return plain_order(draft, PackSettings())
+        return make_order(draft, PackSettings())
 
     def draft(self, name: str = "v1", repository: str = "team/site") -> Draft:
         draft = self.store.create(DraftKey(HOST, repository, name, colon=True))
@@ -204,7 +207,45 @@ async def test_force_replaces_what_moved(world: World, expect_log: ExpectLog) ->
     with pytest.raises(TagMoved):
         await world.committer.commit(draft)
     draft.tree.set_attribute(draft.tree.top, "user.oras.force", b"1")
-    assert plain_order(draft, PackSettings()).expected is ANY
+    assert make_order(draft, PackSettings()).expected is ANY
     descriptor = await world.committer.commit(draft)
     assert descriptor is not None
     assert target.tags["v1"] == descriptor.digest
+
+
+async def test_layers_of_a_base_in_another_registry_are_streamed_from_there(
+    world: World, tmp_path: Path
+) -> None:
+    await world.committer.commit(world.draft())
+    near = world.target(HOST, "team/site")
+    raw, media_type = near.manifests[near.tags["v1"]]
+    manifest = parse_document(raw, media_type)
+    assert isinstance(manifest, Manifest)
+    source = MemorySource()
+    for content in near.blobs.values():
+        source.add_blob(content)
+    draft = world.store.create(DraftKey("elsewhere:5000", "team/site", "v1"))
+    unchanged = frozenset(range(len(manifest.layers)))
+
+    async def fetch(kept: Descriptor) -> StreamContent:
+        await trio.lowlevel.checkpoint()
+        return StreamContent(source, kept)
+
+    async def prepare(draft: Draft) -> Order:
+        await trio.lowlevel.checkpoint()
+        return make_order(draft, PackSettings(), Base(manifest, unchanged), fetch)
+
+    committer = Committer(world.target, prepare, world.keeper, lambda: 0)
+    descriptor = await committer.commit(draft)
+    far = world.target("elsewhere:5000", "team/site")
+    assert descriptor is not None
+    assert descriptor.digest == near.tags["v1"]
+    assert far.blobs == near.blobs
+
+
+def test_a_base_in_the_same_registry_is_mounted_from(world: World) -> None:
+    base = BaseReference(HOST, "team/base", Descriptor("x", Digest.of(b"x"), 1))
+    draft = world.store.create(DraftKey(HOST, "team/site", "v1"), base, None)
+    assert make_order(draft, PackSettings()).mounts_from == ("team/base",)
+    draft.rebase(BaseReference("elsewhere", "a", base.descriptor), None)
+    assert make_order(draft, PackSettings()).mounts_from == ()
