@@ -13,12 +13,14 @@ from pathlib import Path
 from orasfs.staging import settings
 from orasfs.staging.localdisk import translated
 from orasfs.staging.tree import (
+    ContentKey,
     StagedDirectory,
     StagedFile,
     StagedNode,
     StagedSpecial,
     StagedSymlink,
 )
+from orasfs.staging.workspace import LOWER
 
 _KINDS = {
     stat.S_IFIFO: "FIFO",
@@ -26,6 +28,13 @@ _KINDS = {
     stat.S_IFCHR: "character device",
     stat.S_IFBLK: "block device",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class LowerContent:
+    """The key of a content that is only in the base, at this path."""
+
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,7 @@ def _directory(
     path: str,
     relative: str,
     attributes: dict[str, Mapping[str, str]],
-    contents: dict[int, Path],
+    contents: dict[int, ContentKey],
 ) -> StagedDirectory:
     status = os.lstat(path)
     _note_attributes(path, relative, attributes)
@@ -76,7 +85,7 @@ def _leaf(
     entry: "os.DirEntry[str]",
     relative: str,
     attributes: dict[str, Mapping[str, str]],
-    contents: dict[int, Path],
+    contents: dict[int, ContentKey],
 ) -> StagedNode:
     status = entry.stat(follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
@@ -84,8 +93,15 @@ def _leaf(
     if not stat.S_ISREG(status.st_mode):
         return StagedSpecial(_KINDS.get(stat.S_IFMT(status.st_mode), "special file"))
     _note_attributes(entry.path, relative, attributes)
-    key = contents.setdefault(status.st_ino, Path(entry.path))  # hard links have one content
+    # Hard links have one content.
+    key = contents.setdefault(status.st_ino, _content(entry.path))
     return StagedFile(key, status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
+
+
+def _content(path: str) -> ContentKey:
+    if LOWER not in _names(path):
+        return Path(path)
+    return LowerContent(os.fsdecode(os.getxattr(path, LOWER, follow_symlinks=False)))
 
 
 def _note_attributes(path: str, relative: str, attributes: dict[str, Mapping[str, str]]) -> None:

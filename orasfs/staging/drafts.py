@@ -28,6 +28,7 @@ from orasfs.staging.draftrecord import (
     write_record,
 )
 from orasfs.staging.localdisk import translated
+from orasfs.staging.workspace import PENDING
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,8 @@ class DraftStore:
             (directory / TREE).mkdir(mode=0o755)
             (directory / TREE).chmod(0o755)
             (directory / METADATA).mkdir(mode=0o755)
+            if base is not None:  # so that it is never empty, whenever we are killed
+                os.setxattr(directory / TREE, PENDING, b"")
         if lock is None:  # pragma: no cover - nobody else can know the new directory
             raise Busy(f"{key} cannot be locked")
         record = DraftRecord(key, base, expected, self._now())

@@ -21,6 +21,8 @@ from orasfs.staging.localdisk import refusal, translated
 from orasfs.staging.openfile import OpenStaged, real_flags
 
 OWN_PREFIX = "user.orasfs."
+LOWER = f"{OWN_PREFIX}lower"  # of a file: its bytes are those at this path of the base
+PENDING = f"{OWN_PREFIX}pending"  # of a directory: it has yet to get its entries from the base
 _USER_PREFIX = "user."
 _PERMISSIONS = 0o7777
 _NO_ATTRIBUTES = frozenset({errno.ENOTSUP, errno.ENODATA})

@@ -12,11 +12,14 @@ import trio
 
 from orasfs.errors import Busy, OrasfsError, Unsupported
 from orasfs.oci.descriptor import Descriptor
-from orasfs.oci.storage import ANY, Expectation
+from orasfs.oci.storage import ANY, BlobReader, Expectation
 from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
 from orasfs.staging.drafts import DraftStore
+from orasfs.staging.identity import Identity
 from orasfs.staging.namespaces import LocalNamespaces
+from orasfs.staging.openfile import OpenStaged
+from orasfs.staging.revise import Base
 from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.namespace import Place
 from orasfs.vfs.tagging import Tagging
@@ -44,6 +47,38 @@ class DraftCommitter(Protocol):
         ...
 
 
+class LowerTree(Protocol):
+    """What a draft has from its base without a copy (`orasfs.vfs.nodes.lower`)."""
+
+    def is_pending(self, identity: Identity) -> bool:
+        """Tell whether a directory has no entries yet."""
+        ...
+
+    def is_lower(self, identity: Identity) -> bool:
+        """Tell whether a file's bytes are the base's."""
+        ...
+
+    async def fill(self, directory: Identity) -> None:
+        """Give a directory its entries, if it has none yet."""
+        ...
+
+    async def open(self, identity: Identity, opened: OpenStaged) -> BlobReader:
+        """Return a reader of a file that is the base's as long as nobody writes it."""
+        ...
+
+    async def copy_up(self, identity: Identity) -> None:
+        """Give a file bytes of its own, if it has none."""
+        ...
+
+    def drop(self, identity: Identity) -> None:
+        """Let a file that is truncated to nothing have nothing of the base."""
+        ...
+
+    async def settle(self) -> Base:
+        """Return what a commit keeps; all else has bytes of its own afterwards."""
+        ...
+
+
 # Told of a draft that became an artifact: the draft, its key then, and the manifest.
 Listener = Callable[[Draft, DraftKey, Descriptor], Awaitable[None]]
 
@@ -58,6 +93,7 @@ class Drafts:
         committer: who commits, None where nobody can.
         tagging: who puts and removes tags, None where nobody can.
         nursery: where commits go on that nobody waits for.
+        lowers: what drafts have from their bases, by the draft's id.
         listener: told of each commit before the draft goes.
     """
 
@@ -68,6 +104,7 @@ class Drafts:
     nursery: trio.Nursery | None = None
     listener: Listener | None = None
 
+    lowers: dict[str, LowerTree] = field(default_factory=dict, repr=False)
     _errors: dict[str, ErrorLog] = field(default_factory=dict, repr=False)
 
     def errors(self, draft: Draft) -> ErrorLog:
@@ -147,6 +184,7 @@ class Drafts:
         """Remove a draft and free its space."""
         self.store.remove(draft)
         self._errors.pop(draft.id, None)
+        self.lowers.pop(draft.id, None)
         await trio.to_thread.run_sync(self.store.empty_trash)
 
     async def _become(self, draft: Draft, key: DraftKey, descriptor: Descriptor) -> None:

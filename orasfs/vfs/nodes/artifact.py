@@ -10,11 +10,12 @@ INVARIANT: a node gets a digest once and keeps it.
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 import trio
 
-from orasfs.errors import NotFound, OrasfsError
+from orasfs.errors import InvalidInput, NotFound, OrasfsError, Unsupported
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.reference import Target
@@ -32,8 +33,17 @@ from orasfs.vfs.repositories import RepositoryState
 
 logger = logging.getLogger(__name__)
 
+EDIT = f"{xattrs.PREFIX}edit"
 COMMIT = f"{xattrs.PREFIX}commit"
 _NEEDS_MANIFEST = (xattrs.ARTIFACT_TYPE, xattrs.ANNOTATION_PREFIX)
+
+
+class EditPlace(Protocol):
+    """The directory in which a tag has its name."""
+
+    async def edit(self, name: str, descriptor: Descriptor) -> None:
+        """Make a draft of what the name stands for, on top of it."""
+        ...
 
 
 class ArtifactNode(Node):
@@ -48,9 +58,12 @@ class ArtifactNode(Node):
         state: the repository.
         mount: what the mount's nodes share.
         artifact: what it is, if that is known.
+
+    Attributes:
+        origin: where a tag has its name, if it was reached by one.
     """
 
-    __slots__ = ("_artifact", "_mount", "_state", "_target")
+    __slots__ = ("_artifact", "_mount", "_state", "_target", "origin")
 
     def __init__(
         self,
@@ -65,6 +78,7 @@ class ArtifactNode(Node):
         self._state = state
         self._mount = mount
         self._artifact = artifact
+        self.origin: tuple[EditPlace, str] | None = None
 
     def __repr__(self) -> str:
         return f"<ArtifactNode {self._artifact or self._state.place.reference(self._target)}>"
@@ -108,6 +122,8 @@ class ArtifactNode(Node):
 
     def getxattr_now(self, name: str) -> bytes | None:
         """Return what the descriptor says, and the manifest if it is in memory."""
+        if not name.startswith(xattrs.PREFIX):  # a probe is no reason to resolve a tag
+            raise xattrs.absent(name)
         artifact = self._artifact
         if artifact is None:
             return None
@@ -154,10 +170,21 @@ class ArtifactNode(Node):
             await tag_orders.order(
                 self._state, self._mount, artifact.descriptor, self._target, name, value
             )
+        elif name == EDIT:
+            await self._edit(value)
         elif name == COMMIT:
             await trio.lowlevel.checkpoint()
         else:
             await super().set_attribute(name, value)
+
+    async def _edit(self, value: bytes) -> None:
+        if value != b"1":
+            raise InvalidInput(f"{EDIT}: expected 1")
+        if self.origin is None or self._target.digest is not None:
+            raise Unsupported("only what a tag names can be edited: name it by its tag")
+        artifact = await self._resolved()
+        place, name = self.origin
+        await place.edit(name, artifact.descriptor)
 
     def _bound(self, descriptor: Descriptor) -> Artifact:
         artifact = self._artifact

@@ -7,7 +7,7 @@ holds for ever.
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -20,6 +20,7 @@ from orasfs.staging.identity import Identity
 from orasfs.staging.openfile import OpenStaged
 from orasfs.staging.workspace import OWN_PREFIX, Workspace
 from orasfs.vfs import xattrs
+from orasfs.vfs.drafts import LowerTree
 from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.inodes import Key, derive
 from orasfs.vfs.nodes.base import (
@@ -47,12 +48,19 @@ class Staged:
         workspace: the tree.
         key: from which the keys of the nodes are derived.
         errors: the draft's.
+        lowers: what drafts have from their bases, by id.
     """
 
     draft: Draft
     workspace: Workspace
     key: Key
     errors: ErrorLog = field(repr=False)
+    lowers: Mapping[str, LowerTree] = field(default_factory=dict, repr=False)
+
+    @property
+    def lower(self) -> LowerTree | None:
+        """What the tree has from the draft's base."""
+        return self.lowers.get(self.draft.id) if self.workspace is self.draft.tree else None
 
     def node(self, identity: Identity) -> "StagedNode":
         """Return the node of an inode that is not the top."""
@@ -96,13 +104,18 @@ class StagedNode(Node):
         self.check_changeable()
         file = opened.writer if opened is not None else None
         given = file if isinstance(file, OpenStaged) else None
+        lower = self.staged.lower
+        if lower is not None and changes.size == 0:
+            lower.drop(self.identity)
+        elif lower is not None and changes.size is not None:
+            await lower.copy_up(self.identity)
         self.staged.workspace.change(self.identity, changes, given)
         await trio.lowlevel.checkpoint()
 
     def getxattr_now(self, name: str) -> bytes:
         """Return what was set, the state, and where it belongs."""
         if name == STATE:
-            return b"draft"
+            return b"modified" if self.staged.draft.base is not None else b"draft"
         if name == REFERENCE:
             return str(self.staged.draft.key).encode("utf-8", "surrogateescape")
         value = None
@@ -156,9 +169,28 @@ class StagedFileNode(StagedNode):
 
     __slots__ = ()
 
-    def open_now(self) -> Opened:
-        """Open it for reading."""
+    def open_now(self) -> Opened | None:
+        """Open it for reading, if its bytes are here."""
+        lower = self.staged.lower
+        if lower is not None and lower.is_lower(self.identity):
+            return None
         return self._opened(os.O_RDONLY)
+
+    async def open(self) -> Opened:
+        """Open it for reading, wherever its bytes are.
+
+        Raises:
+            OrasfsError: they are the base's, which cannot be had.
+        """
+        lower = self.staged.lower
+        if lower is None:
+            return self._opened(os.O_RDONLY)
+        opened = self.staged.workspace.open(self.identity, os.O_RDONLY)
+        try:
+            return Opened(await lower.open(self.identity, opened))
+        except BaseException:
+            opened.close()
+            raise
 
     async def open_for_writing(self, flags: int) -> Opened:
         """Open it for writing.
@@ -167,6 +199,11 @@ class StagedFileNode(StagedNode):
             Busy: a commit runs.
         """
         self.check_changeable()
+        lower = self.staged.lower
+        if lower is not None and flags & os.O_TRUNC:
+            lower.drop(self.identity)
+        elif lower is not None:
+            await lower.copy_up(self.identity)
         await trio.lowlevel.checkpoint()
         return self._opened(flags)
 
@@ -186,13 +223,57 @@ class StagedDirectoryNode(StagedNode):
 
     __slots__ = ()
 
-    def lookup_now(self, name: str) -> Answer:
-        """Find a name."""
+    def lookup_now(self, name: str) -> Answer | None:
+        """Find a name, if the names are here."""
+        return None if self._is_pending() else self._find(name)
+
+    async def lookup(self, name: str) -> Answer:
+        """Find a name.
+
+        Raises:
+            OrasfsError: the names are the base's, which cannot be had.
+        """
+        await self.fill()
+        return self._find(name)
+
+    def _is_pending(self) -> bool:
+        lower = self.staged.lower
+        return lower is not None and lower.is_pending(self.identity)
+
+    async def fill(self) -> None:
+        """Have the names here."""
+        lower = self.staged.lower
+        if lower is not None:
+            await lower.fill(self.identity)
+
+    async def ready(self) -> None:
+        """Have the names here, to be changed.
+
+        Raises:
+            Busy: a commit runs.
+        """
+        self.check_changeable()
+        await self.fill()
+        await trio.lowlevel.checkpoint()
+        self.check_changeable()
+
+    def _find(self, name: str) -> Answer:
         found = self.staged.workspace.find(self.identity, name)
         return Missing() if found is None else Found(self.staged.node(found))
 
-    def listing_now(self) -> IteratorListing:
-        """List the names that are there now."""
+    def listing_now(self) -> IteratorListing | None:
+        """List the names that are there now, if they are here."""
+        if self._is_pending():
+            return None
+        return IteratorListing(self._entries(self.staged.workspace.names(self.identity)))
+
+    async def listing(self) -> IteratorListing:
+        """List the names that are there now.
+
+        Raises:
+            OrasfsError: they are the base's, which cannot be had.
+        """
+        await self.fill()
         return IteratorListing(self._entries(self.staged.workspace.names(self.identity)))
 
     def relisted(self, listed: Listed) -> Listed | None:
@@ -200,27 +281,24 @@ class StagedDirectoryNode(StagedNode):
         node = listed.found.node
         if isinstance(node, StagedNode) and (self.identity, listed.name) in node.identity.names:
             return listed
-        answer = self.lookup_now(listed.name)
+        answer = self._find(listed.name)
         return Listed(listed.name, answer) if isinstance(answer, Found) else None
 
     async def make_directory(self, name: str, mode: int) -> Found:
         """Make a directory."""
-        self.check_changeable()
-        await trio.lowlevel.checkpoint()
+        await self.ready()
         return self._found(self.staged.workspace.make_directory(self.identity, name, mode))
 
     async def make_file(self, name: str, mode: int, flags: int) -> tuple[Found, Opened]:
         """Make a file and open it."""
-        self.check_changeable()
-        await trio.lowlevel.checkpoint()
+        await self.ready()
         opened = self.staged.workspace.make_file(self.identity, name, mode, flags)
         self.staged.draft.note_writer(opened)
         return self._found(opened.identity), as_opened(opened)
 
     async def make_symlink(self, name: str, target: str) -> Found:
         """Make a symbolic link."""
-        self.check_changeable()
-        await trio.lowlevel.checkpoint()
+        await self.ready()
         return self._found(self.staged.workspace.make_symlink(self.identity, name, target))
 
     async def make_link(self, node: Node, name: str) -> Found:
@@ -229,23 +307,23 @@ class StagedDirectoryNode(StagedNode):
         Raises:
             CrossDevice: it is somewhere else.
         """
-        self.check_changeable()
-        await trio.lowlevel.checkpoint()
+        await self.ready()
         identity = self._of_same_tree(node)
         self.staged.workspace.link(identity, self.identity, name)
         return self._found(identity)
 
     async def unlink(self, name: str) -> None:
         """Remove a name of what is no directory."""
-        self.check_changeable()
+        await self.ready()
         self.staged.workspace.unlink(self.identity, name)
-        await trio.lowlevel.checkpoint()
 
     async def remove_directory(self, name: str) -> None:
         """Remove an empty directory."""
-        self.check_changeable()
+        await self.ready()
+        below = self._find(name)
+        if isinstance(below, Found) and isinstance(below.node, StagedDirectoryNode):
+            await below.node.fill()  # it is not empty only because nobody has looked
         self.staged.workspace.remove_directory(self.identity, name)
-        await trio.lowlevel.checkpoint()
 
     async def rename(self, name: str, target: Node, new_name: str, flags: int) -> None:
         """Move a name within the same draft.
@@ -253,10 +331,11 @@ class StagedDirectoryNode(StagedNode):
         Raises:
             CrossDevice: `target` is somewhere else.
         """
-        self.check_changeable()
+        await self.ready()
         directory = self._of_same_tree(target)
+        if isinstance(target, StagedDirectoryNode):
+            await target.ready()
         self.staged.workspace.rename((self.identity, name), (directory, new_name), flags)
-        await trio.lowlevel.checkpoint()
 
     async def sync_directory(self, *, data_only: bool) -> None:  # noqa: ARG002 - names are data
         """Make the names durable."""
@@ -282,6 +361,6 @@ class StagedDirectoryNode(StagedNode):
 
     def _entries(self, names: Sequence[str]) -> Iterator[Listed]:
         for name in names:
-            answer = self.lookup_now(name)
+            answer = self._find(name)
             if isinstance(answer, Found):
                 yield Listed(name, answer)

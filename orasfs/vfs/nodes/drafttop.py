@@ -18,6 +18,7 @@ from orasfs.vfs.nodes.draft import Staged, StagedDirectoryNode
 from orasfs.vfs.nodes.files import LiveNode
 
 COMMIT = f"{xattrs.PREFIX}commit"
+BASE = f"{xattrs.PREFIX}base"
 DISCARD = f"{xattrs.PREFIX}discard"
 CANCEL = b"0"
 
@@ -27,6 +28,10 @@ class DraftPlace(Protocol):
 
     def committed(self, key: DraftKey, descriptor: Descriptor) -> Node:
         """Learn what the name of a draft stands for now, and return its node."""
+        ...
+
+    async def rebase(self, draft: Draft, text: str) -> None:
+        """Give an empty draft the content of another artifact."""
         ...
 
 
@@ -43,7 +48,9 @@ class DraftTopNode(StagedDirectoryNode):
         # Not of its name, so that a draft that gets another one stays the same inode.
         key = derive(ROOT_KEY, "draft", draft.id)
         errors = drafts.errors(draft)
-        super().__init__(key, Staged(draft, draft.tree, key, errors), draft.tree.top)
+        super().__init__(
+            key, Staged(draft, draft.tree, key, errors, drafts.lowers), draft.tree.top
+        )
         self._metadata = Staged(draft, draft.metadata, derive(key, METADATA_NAME), errors)
         self._drafts = drafts
         self.place = place
@@ -53,9 +60,9 @@ class DraftTopNode(StagedDirectoryNode):
         """The draft."""
         return self.staged.draft
 
-    def lookup_now(self, name: str) -> Answer:
+    def _find(self, name: str) -> Answer:
         """Find a name; a staged `.oras` wins over the metadata directory."""
-        answer = super().lookup_now(name)
+        answer = super()._find(name)
         if isinstance(answer, Missing) and name == METADATA_NAME:
             return Found(DraftMetadataNode(self._metadata))
         return answer
@@ -68,7 +75,9 @@ class DraftTopNode(StagedDirectoryNode):
 
     async def set_attribute(self, name: str, value: bytes) -> None:
         """Set an attribute, or take an order: to commit ("0" cancels that), or to discard."""
-        if name == DISCARD:
+        if name == BASE:
+            await self.place.rebase(self.draft, value.decode("utf-8", "replace"))
+        elif name == DISCARD:
             await self._drafts.discard(self.draft)
         elif name != COMMIT:
             await super().set_attribute(name, value)
@@ -86,9 +95,9 @@ class DraftMetadataNode(StagedDirectoryNode):
     def __init__(self, staged: Staged) -> None:
         super().__init__(staged.key, staged, staged.workspace.top)
 
-    def lookup_now(self, name: str) -> Answer:
+    def _find(self, name: str) -> Answer:
         """Find a written file, or one that is told."""
-        answer = super().lookup_now(name)
+        answer = super()._find(name)
         content = {"error": self._error, "reference": self._reference}.get(name)
         if isinstance(answer, Missing) and content is not None:
             return Found(LiveNode(derive(self.key, name), self.errors, content), 0.0)

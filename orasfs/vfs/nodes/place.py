@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from orasfs.errors import CrossDevice, Forbidden, NotFound, NotPermitted, OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.reference import Target
+from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.drafts import name_in
@@ -22,7 +23,7 @@ from orasfs.vfs.namespace import (
     Targeted,
     interpret,
 )
-from orasfs.vfs.nodes.artifact import TagNodes, make_artifact
+from orasfs.vfs.nodes.artifact import ArtifactNode, TagNodes, make_artifact
 from orasfs.vfs.nodes.base import Answer, Found, Missing, Node
 from orasfs.vfs.nodes.place_drafts import PlaceDrafts
 from orasfs.vfs.nodes.place_listing import PlaceListing
@@ -84,7 +85,8 @@ class PlaceNode(Node):
             key = derive(self.key, name)
             return Found(repository_metadata(key, self._state, self._below.mount))
         if isinstance(meaning, Plain):
-            return self._plain_now(meaning)
+            answer = self._plain_now(meaning)
+            return self._noted(name, answer) if isinstance(answer, Found) else answer
         return None
 
     async def lookup(self, name: str) -> Answer:
@@ -93,7 +95,8 @@ class PlaceNode(Node):
         Raises:
             OrasfsError: the registry could not say.
         """
-        return await self.lookup_as(name, derive(self.key, name))
+        answer = await self.lookup_as(name, derive(self.key, name))
+        return self._noted(name, answer) if isinstance(answer, Found) else answer
 
     async def lookup_as(self, name: str, key: Key) -> Answer:
         """Find a name; an artifact named by a reference gets the key given."""
@@ -133,6 +136,20 @@ class PlaceNode(Node):
         if self._below.mount.drafts is None:
             super().check_changeable()
         raise NotPermitted("files are written into a draft: mkdir REPOSITORY:TAG begins one")
+
+    async def edit(self, name: str, descriptor: Descriptor) -> None:
+        """Make a draft of what a name stands for, on top of it."""
+        await self.drafts.edit(name, descriptor)
+
+    async def rebase(self, draft: Draft, text: str) -> None:
+        """Give an empty draft the content of another artifact."""
+        await self.drafts.rebase(draft, text)
+
+    def _noted(self, name: str, found: Found) -> Found:
+        """Let the node of a tag know where it has its name."""
+        if isinstance(found.node, ArtifactNode) and found.node.origin is None:
+            found.node.origin = (self, name)
+        return found
 
     async def make_directory(self, name: str, mode: int) -> Found:
         """Begin a draft, or make a local namespace."""
@@ -241,7 +258,8 @@ class PlaceNode(Node):
         return Found(make_artifact(key, artifact))
 
     def _tag_node(self, name: str, tag: str) -> Found:
-        return self._below.tag_nodes.listed(derive(self.key, name), tag, self._state)
+        found = self._below.tag_nodes.listed(derive(self.key, name), tag, self._state)
+        return self._noted(name, found)
 
     def _directory(self, name: str) -> Found:
         node = PlaceNode(derive(self.key, name), self._place.child(name), self._below)

@@ -16,19 +16,29 @@ from orasfs.errors import (
     InvalidName,
     NotEmpty,
     NotPermitted,
+    OrasfsError,
     ReadOnly,
+    Unsupported,
 )
+from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
+from orasfs.oci.manifest import Manifest
 from orasfs.oci.reference import is_tag
 from orasfs.staging.changes import AttrChanges
 from orasfs.staging.draft import Draft
-from orasfs.staging.draftrecord import DraftKey
+from orasfs.staging.draftrecord import BaseReference, DraftKey
 from orasfs.staging.localdisk import RENAME_EXCHANGE, RENAME_NOREPLACE
+from orasfs.staging.workspace import PENDING
+from orasfs.tree import merge
+from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.drafts import Drafts, draft_key
+from orasfs.vfs.inodes import ROOT_KEY, derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import Metadata, Place, Plain, Targeted, interpret
+from orasfs.vfs.nodes.artifact import make_artifact
 from orasfs.vfs.nodes.base import Found, Listed, Node
 from orasfs.vfs.nodes.drafttop import DraftPlace, DraftTopNode
+from orasfs.vfs.nodes.lower import Lower
 from orasfs.vfs.repositories import RegistryState, RepositoryState
 
 
@@ -186,9 +196,75 @@ class PlaceDrafts:
         return self._found(draft, drafts)
 
     def _found(self, draft: Draft, drafts: Drafts) -> Found:
+        self._attach_base(draft, drafts)
         # Not for ever: by this name the kernel later finds the tag, which may move.
         node: Node = DraftTopNode(draft, drafts, self.node)
         return Found(node, self.mount.options.tag_ttl_seconds)
+
+    async def edit(self, name: str, descriptor: Descriptor) -> None:
+        """Make what is committed under a name a draft on top of itself.
+
+        Raises:
+            Unsupported: it is an index, or a container image's merged filesystem.
+            AlreadyExists: it is a draft already.
+        """
+        drafts = self._drafts()
+        key = draft_key(self.place, name)
+        base = BaseReference(key.registry, key.repository, descriptor)
+        await self._check_editable(base)
+        draft = drafts.store.create(key, base, descriptor.digest)
+        await self._fill_from_base(draft, drafts)
+        if drafts.tagging is not None:
+            drafts.tagging.tell(Place(key.registry, key.repository), key.tag or key.name)
+
+    async def rebase(self, draft: Draft, text: str) -> None:
+        """Give an empty draft the content of another artifact of its repository.
+
+        Raises:
+            NotEmpty: something is in it.
+            NotFound: there is no such artifact.
+            Unsupported: it is an index, or a container image's merged filesystem.
+        """
+        drafts = self._drafts()
+        draft.check_writable()
+        if draft.base is not None or draft.tree.names(draft.tree.top):
+            raise NotEmpty(f"{draft.key}: only an empty draft can get a base")
+        place = Place(draft.key.registry, draft.key.repository)
+        repository = self.registry.repository(place).repository
+        descriptor = await repository.resolve(text.removeprefix("@"))
+        base = BaseReference(place.host, place.path, descriptor)
+        await self._check_editable(base)
+        draft.tree.set_attribute(draft.tree.top, PENDING, b"")
+        draft.rebase(base, draft.expected)
+        self._attach_base(draft, drafts)
+        await drafts.lowers[draft.id].fill(draft.tree.top)
+
+    async def _fill_from_base(self, draft: Draft, drafts: Drafts) -> None:
+        self._attach_base(draft, drafts)
+        try:
+            await drafts.lowers[draft.id].fill(draft.tree.top)
+        except OrasfsError:
+            await drafts.drop(draft)
+            raise
+
+    def _attach_base(self, draft: Draft, drafts: Drafts) -> None:
+        if draft.base is not None and draft.id not in drafts.lowers:
+            artifact = self._artifact(draft.base)
+            root = make_artifact(derive(ROOT_KEY, "lower", draft.id), artifact)
+            drafts.lowers[draft.id] = Lower(draft, artifact, root)
+
+    async def _check_editable(self, base: BaseReference) -> None:
+        artifact = self._artifact(base)
+        if not isinstance((await artifact.document()).parsed, Manifest):
+            raise Unsupported(f"{artifact.reference}: an index cannot be edited, its children can")
+        if merge.required_layers(await artifact.root()):
+            raise Unsupported(
+                f"{artifact.reference}: a container image's merged filesystem cannot be edited"
+            )
+
+    def _artifact(self, base: BaseReference) -> Artifact:
+        state = self.registry.repository(Place(base.registry, base.repository))
+        return Artifact(state, base.descriptor, self.mount)
 
     def _drafts(self) -> Drafts:
         if self.mount.drafts is None:

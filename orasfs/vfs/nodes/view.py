@@ -61,6 +61,11 @@ class ViewNode(Node):
         self._directory = directory
 
     @property
+    def has_layers(self) -> bool:
+        """Whether what is in it is in packed layers, as far as the manifest tells."""
+        return bool(merge.required_layers(self._directory))
+
+    @property
     def attr_seconds(self) -> float:
         """For ever once the layers that begin here are known."""
         pending = self._directory.pending

@@ -1,0 +1,322 @@
+"""What a draft has from its base without a copy: names at once, bytes when they are wanted.
+
+Owns the marks on staged files: a file with `user.orasfs.lower` is an empty one of the right size,
+mode and time, whose bytes are the base's until it is written; a directory with
+`user.orasfs.pending` has no entries yet. All else of an edited artifact is an ordinary staged
+tree, so that renames, removals and whatever comes outlive a crash as they do in every draft.
+
+INVARIANT: a mark goes only after what it stands for is there, so a crash half-way does it again.
+INVARIANT: what has a mark is never read from the staged file.
+"""
+
+import os
+import stat
+from collections.abc import Mapping
+
+import trio
+
+from orasfs.errors import InvalidContent, NotFound
+from orasfs.oci.manifest import Manifest
+from orasfs.oci.storage import BlobReader
+from orasfs.staging.changes import AttrChanges
+from orasfs.staging.draft import Draft
+from orasfs.staging.identity import Identity
+from orasfs.staging.openfile import OpenStaged
+from orasfs.staging.revise import Base
+from orasfs.staging.workspace import LOWER, PENDING
+from orasfs.tree.names import clean_title
+from orasfs.vfs.artifact import Artifact
+from orasfs.vfs.inodes import Key
+from orasfs.vfs.nodes.base import Found, Listed, Node
+from orasfs.vfs.nodes.files import BlobNode, MemberFileNode, SymlinkNode
+from orasfs.vfs.nodes.view import ViewNode
+
+COPY_BYTES = 1024 * 1024
+
+
+class Lower:
+    """The base of one draft.
+
+    Args:
+        draft: which began from it.
+        artifact: the base.
+        root: the base's top directory.
+    """
+
+    def __init__(self, draft: Draft, artifact: Artifact, root: Node) -> None:
+        self._draft = draft
+        self._tree = draft.tree
+        self._artifact = artifact
+        self._root = root
+        self._lock = trio.Lock()
+        self._links: dict[Key, Identity] = {}
+
+    def __repr__(self) -> str:
+        return f"<Lower of {self._draft.key}: {self._artifact.reference}>"
+
+    def is_pending(self, identity: Identity) -> bool:
+        """Tell whether a directory has no entries yet."""
+        return self._mark(identity, PENDING) is not None
+
+    def is_lower(self, identity: Identity) -> bool:
+        """Tell whether a file's bytes are the base's."""
+        return self._mark(identity, LOWER) is not None
+
+    async def fill(self, directory: Identity) -> None:
+        """Give a directory its entries, if it has none yet; packed ones below wait their turn.
+
+        Raises:
+            OrasfsError: the base cannot be had.
+        """
+        async with self._lock:
+            await self._fill(directory)
+
+    async def open(self, identity: Identity, opened: OpenStaged) -> BlobReader:
+        """Return a reader of a file that is the base's as long as nobody writes it."""
+        path = self._mark(identity, LOWER)
+        if path is None:
+            return opened
+        return LowerReader(self, opened, await self._open(path))
+
+    async def copy_up(self, identity: Identity) -> None:
+        """Give a file bytes of its own, if it has none.
+
+        Raises:
+            StorageFull: the disk is full; the file stays the base's.
+            OrasfsError: the base cannot be had.
+        """
+        async with self._lock:
+            path = self._mark(identity, LOWER)
+            if path is not None:
+                await self._copy(identity, path)
+
+    def drop(self, identity: Identity) -> None:
+        """Let a file that is truncated to nothing have nothing of the base."""
+        if self.is_lower(identity):
+            self._tree.change(identity, AttrChanges(size=0))
+            self._tree.remove_attribute(identity, LOWER)
+
+    async def settle(self) -> Base:
+        """Return what a commit keeps of the base; all else has bytes of its own afterwards.
+
+        Raises:
+            OrasfsError: the base cannot be had.
+        """
+        manifest = (await self._artifact.document()).parsed
+        if not isinstance(manifest, Manifest):
+            raise InvalidContent("the base is an index, which cannot be edited")
+        unchanged = set()
+        for ordinal, layer in enumerate(manifest.layers):
+            path = clean_title(layer.title) if layer.title else ""
+            if not path or await self._is_unchanged(path):
+                unchanged.add(ordinal)
+        kept = {clean_title(manifest.layers[ordinal].title) for ordinal in unchanged
+                if manifest.layers[ordinal].title}  # fmt: skip
+        await self._own("", self._tree.top, kept)
+        return Base(manifest, frozenset(unchanged))
+
+    async def _own(self, path: str, identity: Identity, kept: set[str]) -> None:
+        """Fill and copy all that is in no layer that is kept."""
+        if path in kept:
+            return
+        if identity.is_directory:
+            await self.fill(identity)
+            for name in self._tree.names(identity):
+                below = self._tree.find(identity, name)
+                if below is not None:
+                    await self._own(f"{path}/{name}" if path else name, below, kept)
+        elif stat.S_ISREG(identity.kind):
+            await self.copy_up(identity)
+
+    async def _is_unchanged(self, path: str) -> bool:
+        """Tell whether what has a layer's path is still what the base has there."""
+        here: Identity | None = self._tree.top
+        for name in path.split("/"):
+            here = self._tree.find(here, name) if here and here.is_directory else None
+        if here is None:
+            return False
+        try:
+            node = await self._node(path)
+        except NotFound:
+            return False
+        return await self._is_same(here, path, node)
+
+    async def _is_same(self, identity: Identity, path: str, node: Node) -> bool:
+        status, wanted = self._tree.status(identity), node.stat()
+        is_same = status.st_mode == wanted.mode and status.st_mtime_ns == wanted.mtime_ns
+        if isinstance(node, SymlinkNode):
+            return is_same and self._tree.readlink(identity) == node.readlink()
+        if isinstance(node, ViewNode):
+            return is_same and await self._is_same_directory(identity, path, node)
+        mark = self._mark(identity, LOWER)
+        if mark is not None and mark != path and wanted.link_count > 1:
+            return is_same and (await self._node(mark)).key == node.key
+        return is_same and mark == path
+
+    async def _is_same_directory(self, identity: Identity, path: str, node: ViewNode) -> bool:
+        if self.is_pending(identity):
+            return self._mark(identity, PENDING) == path
+        entries = await _entries(node)
+        if set(self._tree.names(identity)) != entries.keys():
+            return False
+        for name, below in entries.items():
+            found = self._tree.find(identity, name)
+            if found is None or not await self._is_same(found, f"{path}/{name}", below):
+                return False
+        return True
+
+    async def _fill(self, directory: Identity) -> None:
+        path = self._mark(directory, PENDING)
+        if path is None:
+            return
+        node = await self._node(path)
+        before = self._tree.status(directory)
+        entries = await _entries(node)
+        self._tree.change(directory, AttrChanges(mode=stat.S_IMODE(before.st_mode) | 0o700))
+        pending = [
+            made
+            for name, below in entries.items()
+            if (made := self._make(directory, name, f"{path}/{name}" if path else name, below))
+        ]
+        for made in pending:
+            await self._fill(made)
+        self._tree.remove_attribute(directory, PENDING)
+        # Only now does a large layer tell the mode and the time of its directory.
+        known = node.stat()
+        is_top = not path
+        mode = before.st_mode if is_top else known.mode
+        mtime_ns = before.st_mtime_ns if is_top else known.mtime_ns
+        self._tree.change(directory, AttrChanges(stat.S_IMODE(mode), None, mtime_ns, mtime_ns))
+
+    def _make(self, parent: Identity, name: str, path: str, node: Node) -> Identity | None:
+        """Make an entry; return it if it is a directory to be filled at once."""
+        if self._tree.find(parent, name) is not None:
+            return None  # made before a crash
+        wanted = node.stat()
+        times = AttrChanges(None, None, wanted.mtime_ns, wanted.mtime_ns)
+        mark = b"/" + os.fsencode(path)
+        if isinstance(node, ViewNode):
+            made = self._tree.make_directory(parent, name, 0o755)
+            self._tree.set_attribute(made, PENDING, mark)
+            if not node.has_layers:
+                return made
+            self._tree.change(made, AttrChanges(mode=stat.S_IMODE(wanted.mode)))
+        elif isinstance(node, SymlinkNode):
+            made = self._tree.make_symlink(parent, name, node.readlink())
+        elif isinstance(node, BlobNode | MemberFileNode):
+            linked = self._links.get(node.key)
+            if linked is not None and not linked.is_removed:
+                self._tree.link(linked, parent, name)
+                return None
+            made = self._make_file(parent, name, mark, wanted.size, stat.S_IMODE(wanted.mode))
+            if wanted.link_count > 1:
+                self._links[node.key] = made
+        else:
+            return None  # what is broken in the base cannot be shown
+        self._tree.change(made, times)
+        return None
+
+    def _make_file(
+        self, parent: Identity, name: str, mark: bytes, size: int, mode: int
+    ) -> Identity:
+        opened = self._tree.make_file(parent, name, 0o600, os.O_RDWR)
+        try:
+            made = opened.identity
+            self._tree.set_attribute(made, LOWER, mark)
+            self._tree.change(made, AttrChanges(size=size, mode=mode), opened)
+        finally:
+            opened.close()
+        return made
+
+    async def _copy(self, identity: Identity, path: str) -> None:
+        before = self._tree.status(identity)
+        mode = stat.S_IMODE(before.st_mode)
+        self._tree.change(identity, AttrChanges(mode=mode | 0o600))
+        reader = await self._open(path)
+        opened = self._tree.open(identity, os.O_RDWR)
+        try:
+            offset = 0
+            while content := await reader.read(offset, COPY_BYTES):
+                await opened.write(offset, content)
+                offset += len(content)
+            await opened.sync(data_only=True)
+            self._tree.remove_attribute(identity, LOWER)
+            times = (before.st_atime_ns, before.st_mtime_ns)
+            self._tree.change(identity, AttrChanges(mode, None, *times), opened)
+        finally:
+            opened.close()
+            reader.close()
+
+    async def _open(self, path: str) -> BlobReader:
+        node = await self._node(path)
+        opened = node.open_now() or await node.open()
+        return opened.reader
+
+    async def _node(self, path: str) -> Node:
+        node = self._root
+        for name in path.split("/") if path else ():
+            answer = node.lookup_now(name) or await node.lookup(name)
+            if not isinstance(answer, Found):
+                raise NotFound(f"{path}: not in {self._artifact.reference}")
+            node = answer.node
+        return node
+
+    def _mark(self, identity: Identity, name: str) -> str | None:
+        if identity.is_removed:
+            return None
+        value = self._tree.attribute(identity, name)
+        return None if value is None else os.fsdecode(value.removeprefix(b"/"))
+
+
+async def _entries(directory: Node) -> Mapping[str, Node]:
+    """Return what is in a directory of the base, with attributes as far as they can be known."""
+    listing = directory.listing_now() or await directory.listing()
+    found: dict[str, Node] = {}
+    while names := await listing.more():
+        for listed in names:
+            found[listed.name] = await _known(directory, listed)
+    return found
+
+
+async def _known(directory: Node, listed: Listed) -> Node:
+    """Return a listed node; of a packed directory, when its layer is there if that is small."""
+    node = listed.found.node
+    if isinstance(node, ViewNode) and not node.attr_seconds:
+        answer = directory.lookup_now(listed.name) or await directory.lookup(listed.name)
+        return answer.node if isinstance(answer, Found) else node
+    return node
+
+
+class LowerReader:
+    """A file that is the base's until somebody writes it (`orasfs.oci.storage.BlobReader`)."""
+
+    def __init__(self, lower: Lower, staged: OpenStaged, base: BlobReader) -> None:
+        self._lower = lower
+        self._staged = staged
+        self._base = base
+
+    @property
+    def size(self) -> int:
+        """The number of bytes it has now."""
+        return self._staged.size
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the bytes have been checked."""
+        return self._current().is_verified
+
+    def read_now(self, offset: int, size: int) -> bytes | None:
+        """Return the bytes if they are at hand, else None."""
+        return self._current().read_now(offset, size)
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return bytes [offset, offset + size), fewer only at the end."""
+        return await self._current().read(offset, size)
+
+    def close(self) -> None:
+        """Close both. Harmless twice."""
+        self._staged.close()
+        self._base.close()
+
+    def _current(self) -> BlobReader:
+        return self._base if self._lower.is_lower(self._staged.identity) else self._staged

@@ -1,0 +1,392 @@
+"""Drafts in the filesystem: where they begin, whose names they have, and what they become."""
+
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from orasfs.errors import (
+    AlreadyExists,
+    Busy,
+    CrossDevice,
+    Forbidden,
+    InvalidInput,
+    InvalidName,
+    LocalFailure,
+    NoAttribute,
+    NotEmpty,
+    NotPermitted,
+    OrasfsError,
+    ReadOnly,
+    Unsupported,
+)
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.storage import ANY, Expectation
+from orasfs.staging.changes import AttrChanges
+from orasfs.staging.draft import Draft
+from orasfs.staging.drafts import DraftStore
+from orasfs.staging.namespaces import LocalNamespaces
+from orasfs.vfs.drafts import Drafts
+from orasfs.vfs.operations import Ino
+from tests.fakes.repositories import FakeRegistries
+from tests.support.walking import HOST, Walker, mounted
+
+Mount = Callable[[], AbstractAsyncContextManager[Walker]]
+
+
+class FakeCommitter:
+    """Pushes each file at the top of a draft as a layer of that title."""
+
+    def __init__(self, registries: FakeRegistries) -> None:
+        self._registries = registries
+        self.fails_with: OrasfsError | None = None
+        self.cancelled: list[str] = []
+        self.is_running = False
+
+    async def commit(self, draft: Draft, ticket: str = "", /) -> Descriptor | None:
+        await trio.lowlevel.checkpoint()
+        if self.fails_with is not None:
+            raise self.fails_with
+        return self._push(draft, draft.key.tag) if draft.key.tag else None
+
+    async def publish(
+        self, draft: Draft, tag: str, *, expected: Expectation = ANY
+    ) -> Descriptor | None:
+        await trio.lowlevel.checkpoint()
+        return self._push(draft, tag)
+
+    def cancel(self, draft: Draft) -> None:
+        self.cancelled.append(draft.id)
+
+    def is_committing(self, draft: Draft) -> bool:
+        return self.is_running
+
+    def _push(self, draft: Draft, tag: str) -> Descriptor:
+        repository = self._registries.registries[HOST].add(draft.key.repository)
+        layers = [
+            repository.layer(path.read_bytes(), path.name)
+            for path in sorted((draft.directory / "tree").iterdir())
+        ]
+        return repository.push(*layers, tag=tag)
+
+
+@pytest.fixture
+def registries() -> FakeRegistries:
+    registries = FakeRegistries()
+    repository = registries.add(HOST).add("team/site")
+    repository.push(repository.layer(b"one", "index.html"), tag="v1")
+    return registries
+
+
+@pytest.fixture
+def committer(registries: FakeRegistries) -> FakeCommitter:
+    return FakeCommitter(registries)
+
+
+@pytest.fixture
+def mount(registries: FakeRegistries, committer: FakeCommitter, tmp_path: Path) -> Mount:
+    @asynccontextmanager
+    async def make() -> AsyncIterator[Walker]:
+        store = DraftStore(tmp_path / "drafts")
+        namespaces = LocalNamespaces(tmp_path / "namespaces.json")
+        try:
+            async with mounted(registries, drafts=Drafts(store, namespaces, committer)) as walker:
+                yield walker
+        finally:
+            store.close()
+
+    return make
+
+
+async def mkdir(walker: Walker, path: str) -> Ino:
+    parent, _, name = path.rpartition("/")
+    above = (await walker.stat(parent)).ino
+    entry = await walker.filesystem.mkdir(above, name, 0o755)
+    assert entry.attr is not None
+    return entry.attr.ino
+
+
+async def write(walker: Walker, path: str, content: bytes) -> Ino:
+    parent, _, name = path.rpartition("/")
+    above = (await walker.stat(parent)).ino
+    flags = os.O_WRONLY
+    entry, opened = await walker.filesystem.create(above, name, 0o644, flags)
+    assert walker.filesystem.write_now(opened.fh, 0, content)
+    walker.filesystem.release(opened.fh)
+    assert entry.attr is not None
+    return entry.attr.ino
+
+
+async def sync(walker: Walker, path: str, *, data_only: bool = False) -> None:
+    fh = await walker.filesystem.opendir((await walker.stat(path)).ino)
+    try:
+        await walker.filesystem.fsyncdir(fh, data_only=data_only)
+    finally:
+        walker.filesystem.releasedir(fh)
+
+
+@pytest.mark.parametrize(
+    "path", ["team/site:v2", "team/site/v2", "team/site/.new", "team/other:v1", "new:v1"]
+)
+async def test_a_draft_is_written_and_there_again_after_a_remount(mount: Mount, path: str) -> None:
+    async with mount() as walker:
+        await mkdir(walker, path)
+        await write(walker, f"{path}/f", b"content")
+        assert await walker.ls(path) == ["f"]
+        assert path.rpartition("/")[2] in await walker.ls(path.rpartition("/")[0])
+        assert await walker.xattr(path, "user.oras.state") == "draft"
+    async with mount() as walker:
+        assert await walker.text(f"{path}/f") == "content"
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("team/site/v1", AlreadyExists),
+        ("team/site:v1", AlreadyExists),
+        ("team/site/.oras", AlreadyExists),
+        ("team/site@sha256:00", InvalidName),
+        ("team/site:", InvalidName),
+        ("team/UPPER", InvalidName),
+        (".git", InvalidName),
+    ],
+)
+async def test_nothing_else_is_begun(mount: Mount, path: str, error: type[OrasfsError]) -> None:
+    async with mount() as walker:
+        with pytest.raises(error):
+            await mkdir(walker, path)
+
+
+async def test_without_a_store_nothing_can_be_changed(registries: FakeRegistries) -> None:
+    async with mounted(registries) as walker:
+        with pytest.raises(ReadOnly):
+            await mkdir(walker, "team/site:v2")
+
+
+async def test_a_namespace_is_local_and_stays(mount: Mount) -> None:
+    async with mount() as walker:
+        await mkdir(walker, "my.space")
+        with pytest.raises(NotPermitted):
+            await write(walker, "my.space/f", b"")
+        await mkdir(walker, "my.space/site:v1")
+    async with mount() as walker:
+        assert "my.space" in await walker.ls()
+        root = (await walker.stat("")).ino
+        with pytest.raises(NotEmpty):
+            await walker.filesystem.rmdir(root, "my.space")
+        await walker.filesystem.rmdir((await walker.stat("my.space")).ino, "site:v1")
+        await walker.filesystem.rmdir(root, "my.space")
+        assert "my.space" not in await walker.ls()
+
+
+async def test_a_draft_with_something_in_it_is_not_removed(mount: Mount) -> None:
+    async with mount() as walker:
+        await mkdir(walker, "team/site/v2")
+        await write(walker, "team/site/v2/f", b"")
+        site = (await walker.stat("team/site")).ino
+        for name in ("v2", "v1"):
+            with pytest.raises(NotEmpty):
+                await walker.filesystem.rmdir(site, name)
+        await walker.filesystem.unlink((await walker.stat("team/site/v2")).ino, "f")
+        await walker.filesystem.rmdir(site, "v2")
+        assert not await walker.exists("team/site/v2")
+
+
+async def test_after_a_commit_the_same_inodes_are_the_artifact(mount: Mount) -> None:
+    async with mount() as walker:
+        top = await mkdir(walker, "team/site:v2")
+        file = await write(walker, "team/site:v2/f", b"content")
+        await sync(walker, "team/site:v2")
+        assert (await walker.stat("team/site:v2")).ino == top
+        assert (await walker.stat("team/site:v2/f")).ino == file
+        assert await walker.xattr("team/site:v2", "user.oras.state") == "committed"
+        assert await walker.text("team/site:v2/f") == "content"
+        assert await walker.text("team/site/v2/f") == "content"
+        with pytest.raises(ReadOnly):
+            await walker.filesystem.open(file, os.O_WRONLY)
+        with pytest.raises(ReadOnly):
+            await write(walker, "team/site:v2/g", b"")
+
+
+async def test_only_fsync_of_the_top_commits(mount: Mount) -> None:
+    async with mount() as walker:
+        await mkdir(walker, "team/site:v2")
+        await mkdir(walker, "team/site:v2/d")
+        await sync(walker, "team/site:v2", data_only=True)
+        await sync(walker, "team/site:v2/d")
+        await sync(walker, "team/site/v1")
+        assert await walker.xattr("team/site:v2", "user.oras.state") == "draft"
+
+
+async def test_a_failed_commit_leaves_the_draft_and_says_why(
+    mount: Mount, committer: FakeCommitter
+) -> None:
+    committer.fails_with = Forbidden("you may not")
+    async with mount() as walker:
+        top = await mkdir(walker, "team/site:v2")
+        await write(walker, "team/site:v2/f", b"content")
+        with pytest.raises(Forbidden):
+            await sync(walker, "team/site:v2")
+        assert "you may not" in await walker.text("team/site:v2/.oras/error")
+        committer.fails_with = None
+        await walker.filesystem.setxattr(top, "user.oras.commit", b"ticket")
+        await trio.testing.wait_all_tasks_blocked()
+        assert await walker.xattr("team/site:v2", "user.oras.state") == "committed"
+
+
+async def test_a_commit_can_be_cancelled_and_not_begun_twice(
+    mount: Mount, committer: FakeCommitter
+) -> None:
+    async with mount() as walker:
+        top = await mkdir(walker, "team/site:v2")
+        committer.is_running = True
+        with pytest.raises(Busy):
+            await walker.filesystem.setxattr(top, "user.oras.commit", b"ticket")
+        await walker.filesystem.setxattr(top, "user.oras.commit", b"0")
+        assert len(committer.cancelled) == 1
+
+
+async def test_a_draft_without_a_name_is_published_by_a_rename(mount: Mount) -> None:
+    async with mount() as walker:
+        top = await mkdir(walker, "team/site/.new")
+        await write(walker, "team/site/.new/f", b"two")
+        site = (await walker.stat("team/site")).ino
+        await sync(walker, "team/site/.new")
+        assert (await walker.stat("team/site/.new")).ino == top
+        await walker.filesystem.rename(site, ".new", site, "v1", 0)
+        assert await walker.ls("team/site") == ["v1"]
+        assert await walker.text("team/site/v1/f") == "two"
+        assert (await walker.stat("team/site/v1")).ino == top
+
+
+async def test_drafts_are_renamed_in_their_repository(mount: Mount) -> None:
+    async with mount() as walker:
+        top = await mkdir(walker, "team/site/v2")
+        await write(walker, "team/site/v2/f", b"")
+        await mkdir(walker, "team/site/v4")
+        site, team = (await walker.stat("team/site")).ino, (await walker.stat("team")).ino
+        rename = walker.filesystem.rename
+        await rename(site, "v2", site, "v3", 0)
+        assert (await walker.stat("team/site/v3")).ino == top
+        await rename(site, "v3", team, "site:v3", 0)
+        assert (await walker.stat("team/site:v3")).ino == top
+        await rename(team, "site:v3", site, "v4", 0)
+        for target, name, error in (
+            (team, "other:v2", CrossDevice),
+            (top, "below", CrossDevice),
+            (site, "v1", NotEmpty),
+            (site, "a@b", InvalidName),
+        ):
+            with pytest.raises(error):
+                await rename(site, "v4", target, name, 0)
+        with pytest.raises(InvalidInput):
+            await rename(site, "v4", site, "v1", 2)
+        with pytest.raises(NotPermitted):
+            await rename(site, "v1", site, "v9", 0)
+        with pytest.raises(CrossDevice):
+            await rename(top, "f", site, "f", 0)
+
+
+async def test_nothing_is_changed_while_a_commit_runs(mount: Mount, tmp_path: Path) -> None:
+    async with mount() as walker:
+        top = await mkdir(walker, "team/site:v2")
+        file = await write(walker, "team/site:v2/f", b"content")
+        drafts = walker.filesystem._mount.drafts
+        assert drafts is not None
+        drafts.store.drafts()[0].is_committing = True
+        filesystem = walker.filesystem
+        for action in (
+            lambda: filesystem.open(file, os.O_RDWR),
+            lambda: filesystem.mkdir(top, "d", 0o755),
+            lambda: filesystem.unlink(top, "f"),
+            lambda: filesystem.rename(top, "f", top, "g", 0),
+            lambda: filesystem.setattr(file, AttrChanges(size=0), None),
+            lambda: filesystem.setxattr(file, "user.x", b""),
+        ):
+            with pytest.raises(Busy):
+                await action()
+        assert await walker.text("team/site:v2/f") == "content"
+
+
+async def test_writers_are_counted(mount: Mount) -> None:
+    async with mount() as walker:
+        await mkdir(walker, "team/site:v2")
+        file = await write(walker, "team/site:v2/f", b"content")
+        drafts = walker.filesystem._mount.drafts
+        assert drafts is not None
+        draft = drafts.store.drafts()[0]
+        opened = [await walker.filesystem.open(file, f) for f in (os.O_RDONLY, os.O_RDWR)]
+        assert draft.writers == 1
+        for each in opened:
+            walker.filesystem.release(each.fh)
+        assert draft.writers == 0
+
+
+async def test_attributes_of_a_draft(mount: Mount) -> None:
+    async with mount() as walker:
+        await mkdir(walker, "team/site:v2")
+        file = await write(walker, "team/site:v2/f", b"content")
+        filesystem = walker.filesystem
+        await filesystem.setxattr(file, "user.oras.mediatype", b"text/plain")
+        await filesystem.setxattr(file, "user.mine", b"1")
+        assert await walker.xattrs("team/site:v2/f") == ["user.mine", "user.oras.mediatype"]
+        await filesystem.removexattr(file, "user.mine")
+        for name, error in (
+            ("user.mine", NoAttribute),
+            ("user.oras.state", NotPermitted),
+        ):
+            with pytest.raises(error):
+                await filesystem.removexattr(file, name)
+        for name, refusal in (
+            ("user.oras.state", NotPermitted),
+            ("user.orasfs.x", NotPermitted),
+            ("user.oras.order", InvalidInput),
+            ("security.capability", Unsupported),
+            ("system.posix_acl_access", Unsupported),
+        ):
+            with pytest.raises(refusal):
+                await filesystem.setxattr(file, name, b"x")
+        attr, _ = await filesystem.setattr(file, AttrChanges(mode=0o600, mtime_ns=7), None)
+        assert (stat.S_IMODE(attr.mode), attr.mtime_ns) == (0o600, 7)
+
+
+async def test_special_files_and_links_out_of_a_draft_are_refused(mount: Mount) -> None:
+    async with mount() as walker:
+        top = await mkdir(walker, "team/site:v2")
+        filesystem = walker.filesystem
+        with pytest.raises(NotPermitted):
+            await filesystem.mknod(top, "fifo", stat.S_IFIFO | 0o644)
+        entry = await filesystem.mknod(top, "f", stat.S_IFREG | 0o644)
+        assert entry.attr is not None
+        committed = (await walker.stat("team/site/v1/index.html")).ino
+        with pytest.raises(CrossDevice):
+            await filesystem.link(committed, top, "g")
+        await filesystem.link(entry.attr.ino, top, "h")
+        with pytest.raises(LocalFailure) as caught:
+            await filesystem.link(entry.attr.ino, top, "h")
+        assert caught.value.number == errno.EEXIST
+        link = await filesystem.symlink(top, "link", "/etc/shadow")
+        assert link.attr is not None
+        assert await filesystem.readlink(link.attr.ino) == "/etc/shadow"
+
+
+async def test_a_listing_shows_what_a_name_stands_for_now(mount: Mount) -> None:
+    async with mount() as walker:
+        top = await mkdir(walker, "team/site:v2")
+        old = await write(walker, "team/site:v2/a", b"old")
+        await write(walker, "team/site:v2/b", b"")
+        filesystem = walker.filesystem
+        fh = await filesystem.opendir(top)
+        await filesystem.readdir(fh, 2)
+        await filesystem.unlink(top, "b")
+        await filesystem.unlink(top, "a")
+        new = await write(walker, "team/site:v2/a", b"new")
+        entries = await filesystem.readdir(fh, 0)
+        assert [entry.name for entry in entries] == ["a"]
+        assert entries[0].entry.attr is not None
+        assert entries[0].entry.attr.ino == new != old
