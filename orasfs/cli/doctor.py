@@ -13,8 +13,10 @@ import click
 
 from orasfs.daemon import mountpoint
 from orasfs.daemon.config import default_cache
-from orasfs.errors import MountFailed, OrasfsError
+from orasfs.errors import CredentialsUnusable, MountFailed, OrasfsError
 from orasfs.fuse.mountinfo import FILESYSTEM_TYPE, read_mounts
+from orasfs.registry.credentials import CredentialFile, credential_files
+from orasfs.registry.helpers import is_installed
 
 SYNC_SECONDS = 5.0
 
@@ -99,6 +101,23 @@ def check_updatedb(conf: Path = Path("/etc/updatedb.conf")) -> Finding:
     return Finding("updatedb", sentence, "warn")
 
 
+def check_credentials() -> Finding:
+    """Check that the credential files can be read, and that the helpers they name are there."""
+    files = [CredentialFile(path) for path in credential_files((), os.environ, Path.home())]
+    found = [file for file in files if file.path.exists()]
+    try:
+        configs = [file.config() for file in found]
+    except CredentialsUnusable as error:
+        return Finding("credentials", str(error), "FAIL")
+    names = {name for config in configs for name in (*config.helpers.values(), config.store)}
+    missing = [name for name in sorted(names - {""}) if not is_installed(name)]
+    if missing:
+        sentence = f"not installed: {', '.join(f'docker-credential-{name}' for name in missing)}"
+        return Finding("credentials", sentence, "FAIL")
+    paths = ", ".join(str(file.path) for file in found)
+    return Finding("credentials", paths or "no file: registries are asked as anybody")
+
+
 def check_mounts() -> Iterator[Finding]:
     """Check that each mount of ours answers."""
     for mount in read_mounts():
@@ -127,4 +146,5 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_sync,
     check_cache,
     check_updatedb,
+    check_credentials,
 )

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import urllib3
 
-from orasfs.errors import ConnectionBroken, RegistryFailure
+from orasfs.errors import RegistryFailure
 from orasfs.registry import route
 from orasfs.registry.auth import Authorizer
 from orasfs.registry.endpoint import Endpoint
@@ -155,11 +155,7 @@ class BulkTransport:
             url, hops = target, hops + 1
 
     def _send(self, request: UploadRequest, repository: str) -> Answer:
-        """Send one request of an upload; whoever wants it elsewhere is not followed.
-
-        Raises:
-            ConnectionBroken: also where the body has to be sent again, with another authorization.
-        """
+        """Send one request of an upload; whoever wants it elsewhere is not followed."""
         is_path = request.target.startswith("/")
         base = self._endpoint.url()
         url = base + request.target if is_path else request.target
@@ -172,8 +168,6 @@ class BulkTransport:
                 return answer
             if not attempt.renews(answer.headers.get("www-authenticate", "")):
                 return replace(answer, refusal=attempt.refusal)
-            if request.length:
-                raise ConnectionBroken(f"{request.subject}: to be sent again with a new token")
 
     def _send_once(
         self, request: UploadRequest, url: str, authorization: dict[str, str]

@@ -73,9 +73,18 @@ def erase_credential(name: str, address: str, seconds: float = HELPER_SECONDS) -
     _run(name, "erase", address.encode(), seconds)
 
 
+def is_installed(name: str) -> bool:
+    """Tell whether there is such a helper."""
+    return _find(name) is not None
+
+
+def _find(name: str) -> str | None:
+    return shutil.which(f"{_PREFIX}{name}") if _NAME.fullmatch(name) else None
+
+
 def _run(name: str, verb: str, question: bytes, seconds: float) -> bytes | None:
     """Run a helper; return what it printed, None if it knows of no such credential."""
-    program = shutil.which(f"{_PREFIX}{name}") if _NAME.fullmatch(name) else None
+    program = _find(name)
     if program is None:
         raise CredentialsUnusable(f"credential helper {_PREFIX}{name[:100]}: not installed")
     try:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import ssl
 import threading
 from collections.abc import Iterator
@@ -144,6 +145,26 @@ def test_credentials_of_the_command_line_are_in_no_process_list(
         for name in ("cmdline", "environ"):
             assert SECRET.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
         check_no_secret(mounted)
+
+
+def test_a_helper_is_asked_and_its_failure_is_eacces(tmp_path: Path) -> None:
+    helper = tmp_path / "docker-credential-test"
+    helper.write_text("#!/bin/sh\necho the vault is locked\nexit 1\n")
+    helper.chmod(0o755)
+    config = tmp_path / "config.json"
+    with GuardedRegistry(users={"user": SECRET}) as registry:
+        publish_files(registry, "a", "v1", **{"f.txt": b"content"})
+        config.write_text(json.dumps({"credHelpers": {registry.host: "test"}}))
+        environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        options = (f"registry_config={config}",)
+        with Mounted(registry.host, tmp_path / "m", *options, environ=environ) as mounted:
+            done = run(["cat", mounted.path / "a:v1/f.txt"], check=False)
+            assert "Permission denied" in done.stderr
+            assert "the vault is locked" in run(["cat", mounted.path / ".oras/error"]).stdout
+            answer = json.dumps({"Username": "user", "Secret": SECRET})
+            helper.write_text(f"#!/bin/sh\necho '{answer}'\n")
+            assert run(["cat", mounted.path / "a:v1/f.txt"]).stdout == "content"
+            check_no_secret(mounted)
 
 
 def test_a_name_that_is_refused_with_a_token_is_not_there(tmp_path: Path) -> None:

@@ -65,3 +65,28 @@ def test_a_cache_that_cannot_be_a_directory_is_a_fault(
     assert doctor.check_cache().level == "FAIL"
     monkeypatch.setenv("ORAS_CACHE", str(tmp_path / "new/cache"))
     assert doctor.check_cache().level in {"ok", "warn"}
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "words"),
+    [
+        (None, "ok", "as anybody"),
+        ('{"auths": {}}', "ok", "config.json"),
+        ("{", "FAIL", "not valid JSON"),
+        ('{"credsStore": "missing"}', "FAIL", "docker-credential-missing"),
+        ('{"credHelpers": {"h": "there"}}', "ok", "config.json"),
+    ],
+)
+def test_credential_files_and_their_helpers_are_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, level: str, words: str
+) -> None:
+    program(tmp_path, "docker-credential-there", "")
+    for name in ("DOCKER_CONFIG", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if text is not None:
+        (tmp_path / "config.json").write_text(text)
+    finding = doctor.check_credentials()
+    assert finding.level == level
+    assert words in finding.sentence
