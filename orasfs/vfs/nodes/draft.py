@@ -33,6 +33,7 @@ from orasfs.vfs.nodes.base import (
     Opened,
     Stat,
 )
+from orasfs.vfs.operations import FOREVER_SECONDS
 
 STATE = f"{xattrs.PREFIX}state"
 REFERENCE = f"{xattrs.PREFIX}reference"
@@ -222,6 +223,11 @@ class StagedDirectoryNode(StagedNode):
     """A directory in a draft."""
 
     __slots__ = ()
+
+    @property
+    def attr_seconds(self) -> float:
+        """For ever, once the names are here: a large layer tells its directory's mode late."""
+        return 0.0 if self._is_pending() else FOREVER_SECONDS
 
     def lookup_now(self, name: str) -> Answer | None:
         """Find a name, if the names are here."""
