@@ -12,6 +12,7 @@ import logging
 import os
 import queue
 import re
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ GRACE_SECONDS = 3.0  # what requests under way get to end by themselves when we 
 MAX_REQUESTS = 1000  # requests that may wait at once; the kernel bounds only background ones
 IDLE_TASKS = 4
 NOTIFIER_JOIN_SECONDS = 2.0
+DETACH_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,18 @@ async def serve(
         # Detached from its place, a mount lives as long as its files are open; by now another one
         # may be at that place, and is not ours to unmount.
         pyfuse3.close(unmount=_device_at(mountpoint) == device)
+        if device is not None and _device_at(mountpoint) == device:
+            _detach(mountpoint)
         logger.info("unmounted mountpoint=%s", mountpoint)
+
+
+def _detach(mountpoint: str) -> None:
+    """Unmount what libfuse leaves: it takes an aborted connection for one that is unmounted."""
+    command = ("fusermount3", "-u", "-z", "-q", "--", mountpoint)
+    try:
+        subprocess.run(command, timeout=DETACH_SECONDS, check=True)  # noqa: S603 - no shell
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.warning("a dead mount is left mountpoint=%s error=%s", mountpoint, error)
 
 
 async def _answer(
@@ -125,7 +138,12 @@ async def _answer(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_announce, adapter, mountpoint, on_ready)
         nursery.start_soon(_terminate_on, stop, nursery.cancel_scope)
-        await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=MAX_REQUESTS)
+        try:
+            await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=MAX_REQUESTS)
+        except* ConnectionAbortedError:
+            # What the kernel says in place of ENODEV, which is the usual end, if it had to abort
+            # requests: for `umount -f`, or for an unmount with some still under way.
+            logger.info("the kernel has ended the session mountpoint=%s", mountpoint)
         nursery.cancel_scope.cancel()
 
 

@@ -1,14 +1,20 @@
 """The life of a mount: it ends cleanly whoever ends it, and what is stale is what it should be."""
 
+import errno
 import logging
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pyfuse3
 import pytest
+import trio
 
+from orasfs.fuse import session
+from orasfs.fuse.adapter import FuseAdapter
 from orasfs.fuse.session import (
     READ_AHEAD_KIB,
     SessionNotifier,
@@ -18,7 +24,7 @@ from orasfs.fuse.session import (
 )
 from orasfs.vfs.operations import Ino
 from tests.conftest import ExpectLog
-from tests.fakes.operations import PLAIN, REPLACED
+from tests.fakes.operations import PLAIN, REPLACED, FakeOperations
 from tests.support.mounted import Mounted, is_mounted, run
 
 FAKE = ("tests.support.fake_mount",)
@@ -42,6 +48,30 @@ def test_fusermount_ends_the_daemon_with_status_0(mounted: Mounted) -> None:
     with mounted:
         run(["fusermount3", "-u", mounted.path])
         assert mounted.wait() == 0
+
+
+@contextmanager
+def fuse_control(directory: Path) -> Iterator[Path]:
+    """Mount the control filesystem of FUSE; skips the test where that is not allowed."""
+    directory.mkdir()
+    if run(["mount", "-t", "fusectl", "none", directory], check=False).returncode:
+        pytest.skip("only root may abort a connection")
+    try:
+        yield directory
+    finally:
+        run(["umount", directory])
+
+
+@pytest.mark.fuse
+def test_a_connection_that_the_kernel_aborts_is_the_end_of_the_session(
+    mounted: Mounted, tmp_path: Path
+) -> None:
+    """And leaves no dead mount behind, though libfuse would."""
+    with fuse_control(tmp_path / "control") as control, mounted:
+        device = mounted.path.stat().st_dev
+        (control / f"{os.minor(device)}/abort").write_text("1")
+        assert mounted.wait() == 0
+        assert not is_mounted(mounted.path)
 
 
 @pytest.mark.fuse
@@ -164,3 +194,17 @@ def test_an_answer_that_nobody_waits_for_is_no_error(expect_log: ExpectLog) -> N
     expect_log(logging.ERROR, r"^fuse_read\(\): fuse_reply_\* failed with Invalid argument$")
     log.error("fuse_open(): fuse_reply_* failed with %s", "No such file or directory")
     expect_log(logging.ERROR, r"^fuse_open\(\)")
+
+
+async def test_requests_that_an_unmount_overtakes_are_the_end_of_the_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel has then ECONNABORTED for who reads requests, in place of the usual ENODEV."""
+
+    async def main(**_: int) -> None:
+        async with trio.open_nursery():
+            raise ConnectionAbortedError(errno.ECONNABORTED, "fuse_session_receive_buf failed")
+
+    monkeypatch.setattr(pyfuse3, "main", main)
+    adapter = FuseAdapter(FakeOperations(SessionNotifier()), 0, 0)
+    await session._answer(adapter, "/nowhere", lambda: None, trio.Event())
