@@ -117,6 +117,7 @@ def _writing(config: MountConfig, registries: MountRegistries, cache: Cache) -> 
         return Writing(
             default_state(),
             registries.target,
+            registries.source,
             cache,
             pack_settings(config),
             may_delete=config.may_delete,

@@ -14,15 +14,15 @@ import trio
 
 from orasfs.daemon import control
 from orasfs.daemon.commits import commit_document, upload_documents
-from orasfs.errors import InvalidInput
+from orasfs.errors import InvalidInput, NotFound
 from orasfs.oci.descriptor import Descriptor
-from orasfs.oci.storage import Target
+from orasfs.oci.storage import BlobContent, Source, Target
 from orasfs.staging.committer import Committer
-from orasfs.staging.contents import LocalBlob
+from orasfs.staging.contents import LocalBlob, StreamContent
 from orasfs.staging.draft import Draft
 from orasfs.staging.drafts import DraftStore
 from orasfs.staging.namespaces import LocalNamespaces
-from orasfs.staging.order import Order, make_order
+from orasfs.staging.order import Order, full_name, make_order
 from orasfs.staging.pack import PackSettings
 from orasfs.store.cache import Cache
 from orasfs.vfs.drafts import Drafts
@@ -74,6 +74,7 @@ class Writing:
     Args:
         state: where drafts are kept.
         target: returns the target of a registry and a repository.
+        source: returns the source of a registry and a repository.
         cache: takes over what was pushed.
         settings: how drafts are packed by default.
         may_delete: whether tags and manifests may be removed.
@@ -87,12 +88,14 @@ class Writing:
         self,
         state: Path,
         target: Callable[[str, str], Target],
+        source: Callable[[str, str], Source],
         cache: Cache,
         settings: PackSettings,
         *,
         may_delete: bool = False,
     ) -> None:
         self._settings = settings
+        self._source = source
         self._store = DraftStore(state / "drafts")
         self._committer = Committer(
             target, self._prepare, CacheKeeper(cache), lambda: int(time.time())
@@ -120,8 +123,25 @@ class Writing:
         self._store.close()
 
     async def _prepare(self, draft: Draft) -> Order:
-        await trio.lowlevel.checkpoint()
-        return make_order(draft, self._settings)
+        """Say how a draft is committed; what is left of its base is settled now.
+
+        Raises:
+            NotFound: the base is not at hand.
+        """
+        origin = draft.base
+        if origin is None:
+            await trio.lowlevel.checkpoint()
+            return make_order(draft, self._settings)
+        lower = self.drafts.lowers.get(draft.id)
+        if lower is None:
+            raise NotFound(f"{draft.key}: its base was not looked at yet: list the draft first")
+        source = self._source(origin.registry, full_name(origin.registry, origin.repository))
+
+        async def fetch_kept(kept: Descriptor) -> BlobContent:
+            await trio.lowlevel.checkpoint()
+            return StreamContent(source, kept)
+
+        return make_order(draft, self._settings, await lower.settle(), fetch_kept)
 
 
 def draft_documents(drafts: DraftStore) -> list[dict[str, Any]]:
