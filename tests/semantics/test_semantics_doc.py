@@ -1,11 +1,14 @@
 """The examples of docs/SEMANTICS.md, run on real mounts: what they show is what is printed.
 
 A `console` block runs in a mount of the golden layout, a `console registry` block in one of a
-docker-registry. `…` in the expected output stands for anything.
+docker-registry; those of one kind run in the order in which they stand, since some write. `…` in
+the expected output stands for anything.
 """
 
 import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +17,7 @@ import pytest
 
 from tests.support.docker_registry import DockerRegistry
 from tests.support.golden import LAYOUT
-from tests.support.mounted import Mounted
+from tests.support.mounted import PROJECT, Mounted
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
@@ -50,12 +53,23 @@ def examples(kind: str) -> list[Example]:
     return found
 
 
-def check(example: Example, directory: Path) -> None:
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with an `orasfs` that is this checkout's."""
+    directory = tmp_path_factory.mktemp("bin")
+    words = shlex.join(["env", f"PYTHONPATH={PROJECT}", sys.executable, "-m", "orasfs"])
+    program = directory / "orasfs"
+    program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    program.chmod(0o755)
+    return directory
+
+
+def check(example: Example, directory: Path, commands: Path) -> None:
     """Run an example in a directory and compare what it prints."""
     done = subprocess.run(
         ["sh", "-c", example.command],
         cwd=directory,
-        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
+        env={"PATH": f"{commands}:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
@@ -91,13 +105,15 @@ def test_the_document_has_examples_of_both_kinds() -> None:
 @pytest.mark.parametrize(
     "example", examples("console"), ids=lambda example: f"line {example.line}"
 )
-def test_an_example_on_the_golden_layout(example: Example, layout_mount: Path) -> None:
-    check(example, layout_mount)
+def test_an_example_on_the_golden_layout(
+    example: Example, layout_mount: Path, commands: Path
+) -> None:
+    check(example, layout_mount, commands)
 
 
 @pytest.mark.registry
 @pytest.mark.parametrize(
     "example", examples("console registry"), ids=lambda example: f"line {example.line}"
 )
-def test_an_example_on_a_registry(example: Example, registry_mount: Path) -> None:
-    check(example, registry_mount)
+def test_an_example_on_a_registry(example: Example, registry_mount: Path, commands: Path) -> None:
+    check(example, registry_mount, commands)
