@@ -168,8 +168,6 @@ class Walker:
         """Take what may be taken."""
         while room := self._claim(len(buffer)):
             count = stream.readinto(buffer[:room])
-            if self.is_ending:
-                return
             if not count:
                 self._judge_early_end()
                 return
@@ -235,6 +233,8 @@ class Walker:
             return not self._is_over
 
     def _judge_early_end(self) -> None:
+        if self.is_ending:
+            return  # a stream that was closed may look like one that has ended
         if self.is_whole and self.position >= self._needed_stop < self._descriptor.size:
             return  # what was asked for has come
         raise ContentMismatch(
