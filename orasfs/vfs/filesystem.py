@@ -21,7 +21,7 @@ from orasfs.vfs import xattrs
 from orasfs.vfs.becoming import become
 from orasfs.vfs.changes import Changes
 from orasfs.vfs.documents import DocumentCache
-from orasfs.vfs.drafts import Drafts
+from orasfs.vfs.drafts import Drafts, draft_key
 from orasfs.vfs.inodes import derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import CONTROL_NAME, Place
@@ -112,21 +112,23 @@ class Filesystem(Changes):
             for ino in inos:
                 self._notifier.invalidate_content(ino)
         place = Place(key.registry, key.repository)
-        self._tag_changed(place, key.tag or "")
+        self._tag_changed(place, key.tag or "", but=key)
 
-    def _tag_changed(self, place: Place, tag: str) -> None:
-        """Let the kernel ask again for the names that lead to a tag."""
-        if self._notifier is None:
-            return
+    def _tag_changed(self, place: Place, tag: str, *, but: DraftKey | None = None) -> None:
+        """Let the kernel ask again for the names that lead to a tag.
+
+        But for the name of a draft that has become it: whoever is in there stays in there.
+        """
         above, _, last = place.path.rpartition("/")
         for ino, node in self._tables.inodes:
-            if not isinstance(node, PlaceNode):
+            if not isinstance(node, PlaceNode) or self._notifier is None:
                 continue
-            if node.place == place:
-                self._notifier.invalidate_entry(ino, tag)
-                self._notifier.invalidate_entry(ino, f":{tag}")
+            names = [tag, f":{tag}"] if node.place == place else []
             if last and node.place == Place(place.host, above):
-                self._notifier.invalidate_entry(ino, f"{last}:{tag}")
+                names = [f"{last}:{tag}"]
+            for name in names:
+                if draft_key(node.place, name) != but:
+                    self._notifier.invalidate_entry(ino, name)
 
     async def lookup(self, parent: Ino, name: str) -> Entry:
         """Find a name below an inode."""

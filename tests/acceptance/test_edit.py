@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,3 +78,25 @@ def test_an_index_is_not_edited(golden: Path) -> None:
     with pytest.raises(OSError, match="not supported"):
         os.setxattr(golden / "index", "user.oras.edit", b"1")
     assert os.getxattr(golden / "index", "user.oras.state") == b"committed"
+
+
+@pytest.mark.parametrize("name", ["golden/new", "golden:other", "fresh:v1"])
+def test_who_is_in_a_draft_is_in_the_artifact_after_its_commit(golden: Path, name: str) -> None:
+    draft = golden.parent / name
+    draft.mkdir()
+    (draft / "sub").mkdir()
+    (draft / "sub/f").write_text("content")
+    code = (
+        "import os, sys\n"
+        "os.chdir(sys.argv[1])\n"
+        "before = [os.stat(p).st_ino for p in ('.', 'sub', 'sub/f')]\n"
+        "os.fsync(os.open('.', os.O_RDONLY))\n"
+        "assert os.getxattr('.', 'user.oras.state') == b'committed'\n"
+        "assert os.getcwd() == sys.argv[1]\n"
+        "assert [os.stat(p).st_ino for p in ('.', 'sub', 'sub/f')] == before\n"
+        "assert [os.stat(sys.argv[1] + p).st_ino for p in ('', '/sub', '/sub/f')] == before\n"
+        "assert open('sub/f').read() == 'content'\n"
+    )
+    run([sys.executable, "-c", code, draft])
+    other = golden.parent / name.replace(":", "/")
+    assert (other / "sub/f").read_text() == "content"
