@@ -215,7 +215,7 @@ class Committer:
         uploaded = await commit(
             staged, target, order.tag, around, report.progress, expected=order.expected
         )
-        await self._finish(order, order.tag, uploaded, report)
+        await self._finish(draft, order, order.tag, uploaded, report)
 
     async def _publish(
         self, draft: Draft, tag: str, expected: Expectation, report: Report
@@ -230,15 +230,17 @@ class Committer:
         target = self._target(order.registry, order.repository)
         before = ready.uploaded.before
         await put(ready.uploaded, target, tag, expected=expected, before=before)
-        await self._finish(order, tag, ready.uploaded, report)
+        await self._finish(draft, order, tag, ready.uploaded, report)
 
-    async def _finish(self, order: Order, tag: str, uploaded: Uploaded, report: Report) -> None:
+    async def _finish(
+        self, draft: Draft, order: Order, tag: str, uploaded: Uploaded, report: Report
+    ) -> None:
         """Keep what was pushed. Cannot be stopped: it has happened."""
         report.descriptor = uploaded.descriptor
         report.reference = order.reference(tag)
         report.progress.phase = Phase.KEEPING
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._keep, order, uploaded)
+            await trio.to_thread.run_sync(self._keep, draft, order, uploaded)
         self._keeper.note_tag(order.registry, order.repository, tag, uploaded.descriptor)
         self._ready.pop(report.draft_id, None)
         for blob in uploaded.blobs:
@@ -254,8 +256,10 @@ class Committer:
             totals.sent,
         )
 
-    def _keep(self, order: Order, uploaded: Uploaded) -> None:
+    def _keep(self, draft: Draft, order: Order, uploaded: Uploaded) -> None:
+        """Let the cache take the draft's files, which are nobody's draft any more. Blocks."""
         try:
+            draft.note_committed(uploaded.descriptor.digest)
             for blob in (*uploaded.blobs, uploaded.manifest):
                 self._keeper.keep(order.registry, blob)
         except OrasfsError as error:

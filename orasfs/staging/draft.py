@@ -10,7 +10,7 @@ from pathlib import Path
 from orasfs.errors import Busy
 from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest
-from orasfs.staging import settings
+from orasfs.staging import localdisk, settings
 from orasfs.staging.capture import Captured, capture
 from orasfs.staging.draftrecord import BaseReference, DraftKey, DraftRecord, write_record
 from orasfs.staging.localdisk import translated
@@ -22,6 +22,7 @@ TREE = "tree"
 METADATA = "metadata"
 ANNOTATIONS = "annotations.json"
 CONFIG = "config"
+COMMITTED = "committed"
 
 
 class Draft:
@@ -127,6 +128,14 @@ class Draft:
         record = DraftRecord(self.key, base, expected, self.created)
         write_record(self.directory, record)
         self.base, self.expected = base, expected
+
+    def note_committed(self, digest: Digest) -> None:
+        """Note durably that it was pushed: after a crash it is no draft any more. Blocks.
+
+        Raises:
+            StorageFull: the disk is full.
+        """
+        localdisk.replace_file(self.directory / COMMITTED, str(digest).encode())
 
     def rename(self, key: DraftKey) -> None:
         """Take another name, durably; for `DraftStore` alone."""

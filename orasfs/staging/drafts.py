@@ -19,7 +19,7 @@ from time import time
 from orasfs.errors import AlreadyExists, Busy, OrasfsError
 from orasfs.oci.digest import Digest
 from orasfs.staging import localdisk
-from orasfs.staging.draft import METADATA, TREE, Draft
+from orasfs.staging.draft import COMMITTED, METADATA, TREE, Draft
 from orasfs.staging.draftrecord import (
     BaseReference,
     DraftKey,
@@ -155,6 +155,10 @@ class DraftStore:
                 self._problems[directory.name] = "in use by another mount"
                 return None
             try:
+                if (directory / COMMITTED).exists():  # pushed, and then there was a crash
+                    directory.rename(self._root / _TRASH / directory.name)
+                    os.close(lock)
+                    return None
                 return Draft(directory, read_record(directory), lock)
             except (OrasfsError, OSError):
                 os.close(lock)

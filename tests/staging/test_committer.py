@@ -249,3 +249,11 @@ def test_a_base_in_the_same_registry_is_mounted_from(world: World) -> None:
     assert make_order(draft, PackSettings()).mounts_from == ("team/base",)
     draft.rebase(BaseReference("elsewhere", "a", base.descriptor), None)
     assert make_order(draft, PackSettings()).mounts_from == ()
+
+
+async def test_a_crash_behind_the_push_leaves_no_draft(world: World) -> None:
+    draft = world.draft()
+    await world.committer.commit(draft)
+    world.store.close()
+    assert DraftStore(draft.directory.parent).drafts() == []
+    assert not draft.directory.exists()
