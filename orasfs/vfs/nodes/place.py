@@ -95,17 +95,16 @@ class PlaceNode(Node):
         Raises:
             OrasfsError: the registry could not say.
         """
-        answer = await self.lookup_as(name, derive(self.key, name))
+        answer = await self._lookup(name)
         return self._noted(name, answer) if isinstance(answer, Found) else answer
 
-    async def lookup_as(self, name: str, key: Key) -> Answer:
-        """Find a name; an artifact named by a reference gets the key given."""
+    async def _lookup(self, name: str) -> Answer:
         staged = self.drafts.find(name)
         if staged is not None:
             return staged
         meaning = interpret(self._place, name)
         if isinstance(meaning, Targeted):
-            return await self._targeted(key, meaning)
+            return await self._targeted(derive(self.key, name), meaning)
         if isinstance(meaning, Plain):
             return await self._plain(meaning)
         return self.lookup_now(name) or Missing()

@@ -8,6 +8,7 @@ from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.inodes import Key, derive
 from orasfs.vfs.namespace import LAYOUT_PREFIX, NEVER_VALID_SECONDS, Place
 from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Listed, Missing, Node
+from orasfs.vfs.nodes.place import PlaceNode
 from orasfs.vfs.nodes.world import World
 
 
@@ -69,8 +70,7 @@ class LayoutsNode(Node):
         layout, colon, _ = name.partition(":")
         if not colon or not self._exists(layout):
             raise NotPermitted(f"{name}: expected LAYOUT:TAG, of a layout that is there")
-        place = self._world.place_node(self.key, self._place(layout))
-        return await place.make_directory(name.removeprefix(layout), mode)
+        return await self._beside(layout).make_directory(name.removeprefix(layout), mode)
 
     async def remove_directory(self, name: str) -> None:
         """Drop an empty draft `NAME:TAG`.
@@ -81,8 +81,7 @@ class LayoutsNode(Node):
         layout, colon, _ = name.partition(":")
         if not colon or not self._exists(layout):
             raise NotEmpty(f"{name}: a layout is not removed")
-        place = self._world.place_node(self.key, self._place(layout))
-        await place.remove_directory(name.removeprefix(layout))
+        await self._beside(layout).remove_directory(name.removeprefix(layout))
 
     async def lookup(self, name: str) -> Answer:
         """Find a layout by name, or `NAME:TAG`, `NAME@DIGEST` an artifact of one."""
@@ -91,15 +90,17 @@ class LayoutsNode(Node):
         for mark in ":@":
             layout, found, _ = name.partition(mark)
             if found and self._exists(layout):
-                place = self._world.place_node(self.key, self._place(layout))
-                # `:TAG` in the layout is this very artifact, under a key of its own here.
-                return await place.lookup_as(name.removeprefix(layout), derive(self.key, name))
+                return await self._beside(layout).lookup(name.removeprefix(layout))
         return Missing(self._world.mount.options.tag_ttl_seconds)
 
     def listing_now(self) -> IteratorListing:
         """List the layouts."""
         names = dict.fromkeys(self._world.registries.known())
         return IteratorListing(Listed(name, self._found(name)) for name in names)
+
+    def _beside(self, layout: str) -> PlaceNode:
+        """Return the place in which `:TAG` is what `LAYOUT:TAG` is here, under keys of its own."""
+        return self._world.place_node(derive(self.key, f"{layout}:"), self._place(layout))
 
     def _exists(self, name: str) -> bool:
         return name in self._world.registries.known()

@@ -1,0 +1,57 @@
+"""Drafts beside local layouts: the embedded repositories, and one layout by its path."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.golden import GOLDEN
+from tests.support.mounted import Mounted, run
+
+pytestmark = [pytest.mark.fuse, pytest.mark.slow]
+
+COMMIT_FROM_INSIDE = (
+    "import os, sys, time\n"
+    "os.chdir(sys.argv[1])\n"
+    "before = os.stat('.').st_ino\n"
+    "os.fsync(os.open('.', os.O_RDONLY))\n"
+    "assert os.getxattr('.', 'user.oras.state') == b'committed'\n"
+    "time.sleep(0.4)\n"
+    "assert os.stat(sys.argv[1]).st_ino == before\n"
+    "assert open(sys.argv[1] + '/p/q').read() == 'content'\n"
+)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    path = tmp_path / "data/orasfs/local/site"
+    shutil.copytree(GOLDEN / "layout", path, copy_function=shutil.copyfile)
+    return path
+
+
+@pytest.mark.parametrize("name", ["site:new", "site/new"])
+def test_a_draft_in_an_embedded_repository_is_committed(
+    layout: Path, tmp_path: Path, name: str
+) -> None:
+    with Mounted(None, tmp_path, "tag_ttl=0.1") as mounted:
+        draft = mounted.path / name
+        (draft / "p").mkdir(parents=True)
+        (draft / "p/q").write_text("content")
+        run([sys.executable, "-c", COMMIT_FROM_INSIDE, draft])
+        assert (mounted.path / "site/new/p/q").read_text() == "content"
+
+
+def test_a_tag_of_a_layout_is_edited(layout: Path, tmp_path: Path) -> None:
+    with Mounted(f"oci:{layout}", tmp_path) as mounted:
+        single = mounted.path / "single"
+        os.setxattr(single, "user.oras.edit", b"1")
+        for _ in range(100):
+            if os.getxattr(single, "user.oras.state") == b"modified":
+                break
+        (single / "artifact.txt").write_text("changed")
+        run(["sync", single])
+        assert (single / "artifact.txt").read_text() == "changed"
+    with Mounted(f"oci:{layout}", tmp_path) as mounted:
+        assert (mounted.path / "single/artifact.txt").read_text() == "changed"
