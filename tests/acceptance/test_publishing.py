@@ -230,6 +230,18 @@ def test_an_interrupted_commit_leaves_the_draft_whole(tmp_path: Path) -> None:
         run([*ORASFS, "commit", draft], environ={"PYTHONPATH": str(PROJECT)})
 
 
+def test_unmounting_names_the_drafts_that_are_left(place: Place) -> None:
+    place.orasfs("commit", "-q", place.draft("v1", file="text"))
+    place.draft("v2", file="text")
+    said = place.orasfs("umount", place.mounted.path)
+    assert said.stderr.startswith("Not committed")
+    assert said.stderr.count("v2\n") == 1
+    assert "v1" not in said.stderr
+    place.mounted.wait()
+    place.mounted.start()
+    assert (place.repository / "v2/file").read_text() == "text"
+
+
 def test_drafts_are_there_again_after_a_crash(place: Place) -> None:
     draft = place.draft("v1", file="text")
     run(["sync", draft / "file"])
