@@ -124,7 +124,8 @@ class PlaceNode(Node):
         state.tags.learn(tag, descriptor)
         self._below.registry.prove(place)
         name = name_in(self._place, key) or tag
-        return self._below.tag_nodes.resolved(derive(self.key, name), tag, state, descriptor)
+        node = self._below.tag_nodes.resolved(derive(self.key, name), tag, state, descriptor)
+        return self._noted(name, Found(node)).node  # so that it can be edited next
 
     def check_changeable(self) -> None:
         """Refuse what is no draft and no directory.
@@ -160,7 +161,11 @@ class PlaceNode(Node):
             await self.drafts.remove_directory(name)
 
     async def make_symlink(self, name: str, target: str) -> Found:
-        """Let a tag name what another one does."""
+        """Let a tag name what another one does, or begin a draft that refers to it."""
+        base = await self.tags.elsewhere(name, target)
+        if base is not None:
+            await self.drafts.refer(name, base)
+            return self.tags.link(target)
         return await self.tags.make_symlink(name, target)
 
     async def rename(self, name: str, target: Node, new_name: str, flags: int) -> None:
