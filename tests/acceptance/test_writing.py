@@ -1,4 +1,4 @@
-"""Large trees through a mount: committed, mounted elsewhere, compared; committed again from a copy.
+"""Large trees through a mount: committed, mounted elsewhere, compared; and again from a copy.
 
 ORASFS_TREE_FILES says how many files the tree has; a layout gets a tenth of them.
 """
