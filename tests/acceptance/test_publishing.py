@@ -251,3 +251,29 @@ def test_drafts_are_there_again_after_a_crash(place: Place) -> None:
     assert (draft / "file").read_text() == "text"
     place.orasfs("commit", "-q", draft)
     assert place.inspect("v1")["layers"]
+
+
+@pytest.mark.registry
+def test_a_link_across_repositories_copies_by_its_commit(tmp_path: Path) -> None:
+    with (
+        DockerRegistry() as registry,
+        Front(registry.port) as front,
+        Mounted(front.host, tmp_path) as mounted,
+    ):
+        environ = {"PYTHONPATH": str(PROJECT)}
+        source = mounted.path / "team/site:v1"
+        source.parent.mkdir(exist_ok=True)
+        source.mkdir()
+        (source / "file").write_text("text")
+        (source / "docs").mkdir()
+        (source / "docs/read.me").write_text("read me")
+        run([*ORASFS, "commit", "-q", source], environ=environ)
+        copy = mounted.path / "team/copy:v1"
+        run(["ln", "-s", "site:v1", copy])
+        assert _xattr(copy, "state") in ("draft", "modified")
+        front.forget_requests()
+        run([*ORASFS, "commit", "-q", copy], environ=environ)
+        assert _xattr(copy, "digest") == _xattr(source, "digest")
+        assert front.count("PUT", r"/uploads/") == 0
+        assert front.count("POST", r"mount=") == 3
+        assert (copy / "docs/read.me").read_text() == "read me"

@@ -167,8 +167,10 @@ async def test_an_alias_that_is_removed_changes_nothing(world: World) -> None:
     [
         ("v1", "team/site/v2", AlreadyExists),
         ("v9", "team/site/latest", NotFound),
-        ("../other/v1", "team/site/latest", NotPermitted),
-        ("other:v1", "team/site:latest", CrossDevice),
+        ("../../../v1", "team/site/latest", NotPermitted),
+        ("/etc/passwd", "team/site/latest", NotPermitted),
+        ("../other/v9", "team/site/latest", NotFound),
+        ("../other/v1", "team/site/v1", AlreadyExists),
         ("site:v1", "team/.t", CrossDevice),
         ("-", "team/site/latest", InvalidName),
     ],
@@ -181,6 +183,24 @@ async def test_links_that_are_no_tags_are_refused(
     async with world.mounted() as hand:
         with pytest.raises(error):
             await hand.symlink(text, path)
+    assert world.target.calls == []
+
+
+@pytest.mark.parametrize(
+    ("text", "path"), [("../other/v1", "team/site/v3"), ("other:v1", "team/site:v3")]
+)
+async def test_a_link_to_a_tag_of_another_repository_begins_a_draft(
+    world: World, text: str, path: str
+) -> None:
+    other = world.registries.registries[HOST].add("team/other")
+    other.push(other.layer(b"other", "f"), tag="v1")
+    async with world.mounted() as hand:
+        await hand.symlink(text, path)
+        assert await hand.read(f"{path}/f") == "other"
+    (draft,) = world.store.drafts()
+    assert draft.expected is None
+    assert draft.base is not None
+    assert (draft.base.repository, draft.base.descriptor) == ("team/other", other.tags["v1"])
     assert world.target.calls == []
 
 

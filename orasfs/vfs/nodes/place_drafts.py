@@ -217,6 +217,20 @@ class PlaceDrafts:
         if drafts.tagging is not None:
             drafts.tagging.tell(Place(key.registry, key.repository), key.tag or key.name)
 
+    async def refer(self, name: str, base: BaseReference) -> None:
+        """Begin a draft that is, as long as nothing changes it, an artifact from elsewhere.
+
+        Raises:
+            AlreadyExists: the tag, or a draft of the name, exists.
+            Unsupported: it is an index, or a container image's merged filesystem.
+        """
+        drafts = self._drafts()
+        key = draft_key(self.place, name)
+        if await self._expected(key) is not None:
+            raise AlreadyExists(f"{key} is committed")
+        await self._check_editable(base)
+        await self._fill_from_base(drafts.store.create(key, base), drafts)
+
     async def rebase(self, draft: Draft, text: str) -> None:
         """Give an empty draft the content of another artifact of its repository.
 

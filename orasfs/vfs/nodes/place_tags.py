@@ -7,13 +7,14 @@ INVARIANT: a tag is moved in one request, which sends the very bytes of the mani
 import secrets
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orasfs.errors import AlreadyExists, CrossDevice, InvalidName, NotFound, NotPermitted
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.reference import Target, is_tag
 from orasfs.oci.storage import ANY, Expectation
+from orasfs.staging.draftrecord import BaseReference
 from orasfs.staging.localdisk import RENAME_EXCHANGE, RENAME_NOREPLACE
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.errorlog import ErrorLog
@@ -73,6 +74,19 @@ class PlaceTags:
         artifact = Artifact(self._state(self.place), descriptor, self.mount)
         return Found(self.make_artifact(derive(self.key, name, "alias"), artifact), 0.0)
 
+    async def elsewhere(self, name: str, text: str) -> BaseReference | None:
+        """Return what a link to a tag of another repository names; None for the same one.
+
+        Raises:
+            NotPermitted: the text leads out of the registry.
+            NotFound: there is no such tag.
+        """
+        source, wanted = self.read(text)
+        place, tag = self.read(name) if is_tag(name) or ":" in name else (self.place, "")
+        if source == place or not tag:
+            return None
+        return BaseReference(source.host, source.path, await self._resolve(source, wanted))
+
     async def make_symlink(self, name: str, text: str) -> Found:
         """Let the tag `name` be what the tag in `text` is, or begin an alias.
 
@@ -95,7 +109,11 @@ class PlaceTags:
                 raise CrossDevice(f"{text}: a tag names what is in its own repository")
             await self._refuse_existing(place, tag)
             await self.tag(place, descriptor, tag, expected=None)
-        return Found(TagLinkNode(self._state(source).errors, text), 0.0)
+        return self.link(text)
+
+    def link(self, text: str) -> Found:
+        """Return the symlink that the kernel wants to see, once."""
+        return Found(TagLinkNode(self._state(self.place).errors, text), 0.0)
 
     async def rename(self, name: str, target: "PlaceTags", new_name: str, flags: int) -> bool:
         """Move an alias or a tag to the name of a tag; False if it is neither.
@@ -165,15 +183,31 @@ class PlaceTags:
             InvalidName: it means nothing.
             NotPermitted: it leads elsewhere.
         """
-        name = text.rstrip("/")
-        if "/" in name:
-            raise NotPermitted(f"{text}: a link to a tag names one of the same directory")
+        above, _, name = text.rstrip("/").rpartition("/")
+        if above:
+            return replace(self, place=self._walk(above)).read(name)
         meaning = interpret(self.place, name)
         if isinstance(meaning, Targeted):
             return meaning.place, _wanted(meaning.target, name)
         if isinstance(meaning, Plain) and meaning.may_be_tag:
             return self.place, name
         raise InvalidName(f"{text}: not the name of a tag")
+
+    def _walk(self, text: str) -> Place:
+        """Return the place that a relative path leads to.
+
+        Raises:
+            NotPermitted: it leads out of the registry, or is absolute.
+        """
+        path = [name for name in self.place.path.split("/") if name]
+        for name in text.split("/"):
+            if name == ".." and path:
+                path.pop()
+            elif name in ("", "..") or self.place.is_layout:
+                raise NotPermitted(f"{text}: leads out of the registry: copy it instead")
+            elif name != ".":
+                path.append(name)
+        return Place(self.place.host, "/".join(path))
 
     async def _resolve(self, place: Place, wanted: str | Digest) -> Descriptor:
         state = self._state(place)
