@@ -251,13 +251,13 @@ class Assembly:
             await self._attempt()
 
     async def _attempt(self) -> None:
-        file = self._file = await self._in_thread(self._open_file)
+        file = self._file = await _in_thread(self._open_file)
         self._is_file_ours = True
         self.fd = file.open_reader()
         self.resumed = file.resumed
         error = await self._gather(file)
         self._is_file_ours = False
-        await self._in_thread(partial(self._finish, file, error))
+        await _in_thread(partial(self._finish, file, error))
 
     async def _gather(self, file: ChunkFile) -> Exception | None:
         """Let walkers fetch until all is there, or it is over; return what went wrong."""
@@ -294,5 +294,6 @@ class Assembly:
         if self.is_stopping:
             raise Stopped
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=True)

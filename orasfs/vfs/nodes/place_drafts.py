@@ -255,11 +255,14 @@ class PlaceDrafts:
 
     async def _fill_from_base(self, draft: Draft, drafts: Drafts) -> None:
         self._attach_base(draft, drafts)
+        failure: OrasfsError | None = None
         try:
             await drafts.lowers[draft.id].fill(draft.tree.top)
-        except OrasfsError:
+        except OrasfsError as error:
+            failure = error
+        if failure is not None:
             await drafts.drop(draft)
-            raise
+            raise failure
 
     def _attach_base(self, draft: Draft, drafts: Drafts) -> None:
         if draft.base is not None and draft.id not in drafts.lowers:
