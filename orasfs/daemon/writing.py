@@ -18,7 +18,7 @@ from orasfs.errors import InvalidInput, NotFound
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.storage import BlobContent, Source, Target
 from orasfs.staging.committer import Committer
-from orasfs.staging.contents import LocalBlob, StreamContent
+from orasfs.staging.contents import FileContent, LocalBlob, StreamContent
 from orasfs.staging.draft import Draft
 from orasfs.staging.drafts import DraftStore
 from orasfs.staging.namespaces import LocalNamespaces
@@ -60,7 +60,9 @@ class CacheKeeper:
     def keep(self, registry: str, blob: LocalBlob) -> None:
         """Keep a blob; those of a layout are read where they are."""
         if not registry.startswith(LAYOUT_PREFIX):
-            self._cache.keep(blob.descriptor, blob.content)
+            content = blob.content
+            state = content.state if isinstance(content, FileContent) else None
+            self._cache.keep(blob.descriptor, content, state)
 
     def note_tag(self, registry: str, repository: str, tag: str, descriptor: Descriptor) -> None:
         """Remember what a tag names now."""

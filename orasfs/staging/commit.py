@@ -21,7 +21,13 @@ from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.oci.storage import BlobContent, Expectation, Target
 from orasfs.staging import contents
 from orasfs.staging.attempt import Attempts, note_attempt, read_attempts
-from orasfs.staging.contents import LocalBlob, OpenContent, small_blob
+from orasfs.staging.contents import (
+    KnownDigest,
+    LocalBlob,
+    OpenContent,
+    know_nothing,
+    small_blob,
+)
 from orasfs.staging.layers import DirectoryLayer, FileLayer, PlannedLayer
 from orasfs.staging.manifest import small_blobs
 from orasfs.staging.manifestedit import KeptLayer
@@ -47,6 +53,7 @@ class Staged:
         open_content: opens a content of the tree at its beginning; raises `OSError`.
         base: what it began from.
         config: the bytes of a config of its own.
+        known: returns the digest of a file of the tree where that is known from writing it.
     """
 
     tree: StagedDirectory = field(repr=False)
@@ -55,6 +62,7 @@ class Staged:
     open_content: OpenContent = field(repr=False)
     base: Base | None = None
     config: bytes | None = field(default=None, repr=False)
+    known: KnownDigest = field(default=know_nothing, repr=False)
 
     @property
     def spool(self) -> Path:
@@ -92,11 +100,13 @@ class Surroundings:
         mounts_from: names repositories of the target's registry that may have a blob.
         fetch_kept: returns the bytes of a layer of the base, from wherever the base is.
         now: seconds since the epoch.
+        is_kept: whether what is pushed is to be durable on this machine's disk as well.
     """
 
     mounts_from: MountsFrom
     fetch_kept: FetchKept
     now: Callable[[], int]
+    is_kept: bool = False
 
 
 async def upload(
@@ -255,13 +265,16 @@ class _Upload:
     def _make(self, layer: FileLayer | DirectoryLayer) -> LocalBlob:
         staged = self._staged
         if isinstance(layer, FileLayer):
-            return contents.hash_file(layer, staged.open_content)
+            return contents.hash_file(layer, staged.open_content, staged.known)
         with ThreadPoolExecutor(contents.threads()) as executor:
             return contents.pack_directory(layer, staged.open_content, staged.spool, executor)
 
     async def _bring_local(self, blob: LocalBlob, progress: BlobProgress) -> None:
         self._blobs.append(blob)
-        await self._uploader.ensure(blob.descriptor, blob.content, progress)
+        ensure = partial(self._uploader.ensure, blob.descriptor, blob.content, progress)
+        # The disk has nothing to do during the upload, and afterwards all would wait for it.
+        flush = partial(trio.to_thread.run_sync, contents.flush, blob.content)
+        await each([ensure, flush] if self._around.is_kept else [ensure], lambda work: work())
 
     async def _bring_kept(self, kept: Descriptor, progress: BlobProgress) -> None:
         if kept.urls or kept.data is not None:

@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ import trio
 from orasfs.errors import StorageFailure
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
+from orasfs.oci.filestate import FileState
 from orasfs.oci.storage import BlobContent, BlobStream, BlobStreamer
 from orasfs.staging.layerblob import write_layer
 from orasfs.staging.layers import DirectoryLayer, FileLayer
@@ -29,6 +31,7 @@ from orasfs.staging.tree import ContentKey
 HASH_BYTES = 1024 * 1024
 
 OpenContent = Callable[[ContentKey], BinaryIO]
+KnownDigest = Callable[[os.stat_result], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,13 @@ class FileContent:
         open_file: opens it at its beginning.
         size: in bytes.
         spooled: its path, if it is a commit's own and nobody else's: it may be moved away.
+        state: of the file when its digest was found, if it is a file.
     """
 
     open_file: Callable[[], BinaryIO] = field(repr=False)
     size: int
     spooled: Path | None = None
+    state: FileState | None = None
 
     def open(self) -> BinaryIO:
         """Open it at the beginning."""
@@ -115,24 +120,53 @@ def small_blob(descriptor: Descriptor, content: bytes) -> LocalBlob:
     return LocalBlob(descriptor, BytesContent(content))
 
 
-def hash_file(layer: FileLayer, open_content: OpenContent) -> LocalBlob:
+def know_nothing(_status: os.stat_result) -> None:
+    """Know no file's digest."""
+
+
+def hash_file(
+    layer: FileLayer, open_content: OpenContent, known: KnownDigest = know_nothing
+) -> LocalBlob:
     """Return the blob that a staged file is.
+
+    Args:
+        layer: which.
+        open_content: opens it.
+        known: returns a file's SHA-256 where that is known from writing it.
 
     Raises:
         StorageFailure: it is not of the size that was staged.
         LocalFailure: it cannot be read.
     """
-    digest = hashlib.sha256()
-    size = 0
     with translated(f"read {layer.title!r}"), open_content(layer.content) as content:
-        while chunk := content.read(HASH_BYTES):
-            trio.from_thread.check_cancelled()
-            digest.update(chunk)
-            size += len(chunk)
+        status = _status(content)
+        digest = known(status) if status is not None else None
+        size = status.st_size if status is not None and digest is not None else 0
+        if digest is None:
+            digest, size = _hash(content)
     if size != layer.size:
         raise StorageFailure(f"{layer.title!r} was changed while it was committed")
-    descriptor = layer.descriptor(Digest("sha256", digest.hexdigest()))
-    return LocalBlob(descriptor, FileContent(partial(open_content, layer.content), size))
+    found = FileContent(
+        partial(open_content, layer.content), size, state=FileState.of(status) if status else None
+    )
+    return LocalBlob(layer.descriptor(Digest("sha256", digest)), found)
+
+
+def _hash(content: BinaryIO) -> tuple[str, int]:
+    digest = hashlib.sha256()
+    size = 0
+    while chunk := content.read(HASH_BYTES):
+        trio.from_thread.check_cancelled()
+        digest.update(chunk)
+        size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def _status(content: BinaryIO) -> os.stat_result | None:
+    try:
+        return os.fstat(content.fileno())
+    except OSError:  # not a file of the operating system (io.UnsupportedOperation)
+        return None
 
 
 def pack_directory(
@@ -150,8 +184,17 @@ def pack_directory(
         blob = write_layer(
             layer.pieces(), layer.compression, _Checked(output), open_content, executor
         )
-    content = FileContent(partial(_open_file, path), blob.size, spooled=path)
+        output.flush()
+        state = FileState.of(os.fstat(output.fileno()))
+    content = FileContent(partial(_open_file, path), blob.size, spooled=path, state=state)
     return LocalBlob(layer.descriptor(blob), content)
+
+
+def flush(content: BlobContent) -> None:
+    """Have the disk write a file now. Blocks; that it fails is found out by whoever needs it."""
+    if isinstance(content, FileContent) and content.state is not None:
+        with suppress(OSError), content.open() as file:
+            os.fsync(file.fileno())
 
 
 class _Checked:

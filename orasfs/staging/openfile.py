@@ -12,6 +12,7 @@ import trio
 
 from orasfs.staging.identity import Identity
 from orasfs.staging.localdisk import translated
+from orasfs.staging.writtendigest import WrittenDigests
 
 _SYNCHRONOUS = os.O_SYNC | os.O_DSYNC
 _CARRIED = os.O_ACCMODE | os.O_TRUNC | _SYNCHRONOUS
@@ -32,6 +33,7 @@ class OpenStaged:
         fd: which it closes.
         identity: what is open.
         flags: it was opened with.
+        digests: is told what is written.
 
     Attributes:
         on_close: called once when it is closed.
@@ -39,13 +41,16 @@ class OpenStaged:
 
     is_verified = True
 
-    def __init__(self, fd: int, identity: Identity, flags: int) -> None:
+    def __init__(self, fd: int, identity: Identity, flags: int, digests: WrittenDigests) -> None:
         self._fd = fd
+        self._digests = digests
         self._is_synchronous = bool(flags & _SYNCHRONOUS)
         self.on_close: Callable[[], None] = lambda: None
         self.identity = identity
         self.is_writable = flags & os.O_ACCMODE != os.O_RDONLY
         identity.fds.append(fd)
+        if flags & os.O_TRUNC:
+            digests.forget(identity.number)
 
     def __repr__(self) -> str:
         return f"<OpenStaged {self.identity} fd={self._fd}>"
@@ -87,12 +92,18 @@ class OpenStaged:
         """
         if self._is_synchronous:
             return False
-        self._write(offset, content)
+        try:
+            self._write(offset, content)
+        finally:
+            self._note(offset, content)
         return True
 
     async def write(self, offset: int, content: bytes) -> None:
         """Write all of it, in a thread; raises as `write_now`."""
-        await trio.to_thread.run_sync(self._write, offset, content)
+        try:
+            await trio.to_thread.run_sync(self._write, offset, content)
+        finally:
+            self._note(offset, content)
 
     async def sync(self, *, data_only: bool) -> None:
         """Make the content durable, and unless `data_only` its attributes too."""
@@ -104,9 +115,15 @@ class OpenStaged:
         """Close the file. Harmless twice."""
         if self._fd >= 0:
             self.identity.fds.remove(self._fd)
+            if self.is_writable:
+                self._digests.closed(self.identity.number, os.fstat(self._fd))
             os.close(self._fd)
             self._fd = -1
             self.on_close()
+
+    def _note(self, offset: int, content: bytes) -> None:
+        # After a write that failed half-way the size is another one, or the offset not the end.
+        self._digests.wrote(self.identity.number, self._fd, offset, len(content))
 
     def _write(self, offset: int, content: bytes) -> None:
         view = memoryview(content)

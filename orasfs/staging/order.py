@@ -62,7 +62,7 @@ class Order:
 
     def surroundings(self, mounts_from: MountsFrom, now: Callable[[], int]) -> Surroundings:
         """Return what a commit needs besides the content and the target."""
-        return Surroundings(mounts_from, self.fetch_kept, now)
+        return Surroundings(mounts_from, self.fetch_kept, now, bool(self.repository))
 
 
 Preparation = Callable[[Draft], Awaitable[Order]]
@@ -112,8 +112,14 @@ def _take(draft: Draft, defaults: PackSettings, base: Base | None) -> Taken:
     captured = draft.capture()
     settings = draft.settings(captured, defaults, base.manifest if base else None)
     config = draft.metadata_file(CONFIG)
-    staged = Staged(captured.tree, settings, draft.directory, open_staged, base, config)
+    known = partial(_known, draft)
+    staged = Staged(captured.tree, settings, draft.directory, open_staged, base, config, known)
     return version, staged
+
+
+def _known(draft: Draft, status: os.stat_result) -> str | None:
+    is_ours = status.st_dev == draft.tree.top.last.st_dev
+    return draft.tree.digests.find(status) if is_ours else None
 
 
 def open_staged(key: ContentKey) -> BinaryIO:

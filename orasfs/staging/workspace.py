@@ -19,6 +19,7 @@ from orasfs.staging.changes import AttrChanges
 from orasfs.staging.identity import Identities, Identity
 from orasfs.staging.localdisk import refusal, translated
 from orasfs.staging.openfile import OpenStaged, real_flags
+from orasfs.staging.writtendigest import WrittenDigests
 
 OWN_PREFIX = "user.orasfs."
 LOWER = f"{OWN_PREFIX}lower"  # of a file: its bytes are those at this path of the base
@@ -37,6 +38,7 @@ class Workspace:
     def __init__(self, root: Path) -> None:
         self._root = str(root)
         self._identities = Identities()
+        self.digests = WrittenDigests()
         with translated(self._root):
             status = os.lstat(self._root)
         self.top = Identity(status, is_top=True)
@@ -100,7 +102,7 @@ class Workspace:
         with translated(name):
             fd = os.open(path, flags, 0o600)
             os.fchmod(fd, mode & _PERMISSIONS)
-        return OpenStaged(fd, self._made(parent, name, path), flags)
+        return OpenStaged(fd, self._made(parent, name, path), flags, self.digests)
 
     def make_symlink(self, parent: Identity, name: str, target: str) -> Identity:
         """Make a symbolic link; nobody looks where it leads."""
@@ -136,7 +138,7 @@ class Workspace:
         if target is not None and flags & localdisk.RENAME_EXCHANGE:
             self._identities.moved(target, new, old)
         elif target is not None:
-            self._identities.removed(*new, target)
+            self._gone(*new, target)
         self._identities.moved(source, old, new)
 
     def open(self, identity: Identity, flags: int) -> OpenStaged:
@@ -147,7 +149,7 @@ class Workspace:
         else:
             path = self.path(identity)
         with translated("open"):
-            return OpenStaged(os.open(path, flags), identity, flags)
+            return OpenStaged(os.open(path, flags), identity, flags, self.digests)
 
     def change(
         self, identity: Identity, changes: AttrChanges, opened: OpenStaged | None = None
@@ -170,6 +172,7 @@ class Workspace:
                     os.utime(where, ns=times)
                 else:
                     os.utime(where, ns=times, follow_symlinks=False)
+                self.digests.touched(identity.number, times[1])
 
     def readlink(self, identity: Identity) -> str:
         """Return a symlink's target."""
@@ -235,9 +238,14 @@ class Workspace:
         with translated(name):
             status = os.lstat(path)
             remove(path)
+        self._gone(parent, name, status)
+
+    def _gone(self, parent: Identity, name: str, status: os.stat_result) -> None:
+        self.digests.forget(status.st_ino)
         self._identities.removed(parent, name, status)
 
     def _truncate(self, identity: Identity, size: int, opened: OpenStaged | None) -> None:
+        self.digests.forget(identity.number)
         if opened is not None and opened.is_writable:
             os.ftruncate(opened.fd, size)
             return

@@ -12,6 +12,7 @@ from cachetools import LRUCache
 from orasfs.aio import SingleFlight
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
+from orasfs.oci.filestate import FileState
 from orasfs.oci.storage import BlobContent, Source
 from orasfs.store.adopt import adopt
 from orasfs.store.blobs import Blobs
@@ -89,9 +90,11 @@ class Cache:
             self._repositories[key] = found
         return found
 
-    def keep(self, descriptor: Descriptor, content: BlobContent) -> None:
+    def keep(
+        self, descriptor: Descriptor, content: BlobContent, state: FileState | None = None
+    ) -> None:
         """Take over a blob that was made on this machine; see `store.adopt`. Blocks."""
-        adopt(self._shared.store, descriptor, content)
+        adopt(self._shared.store, descriptor, content, state)
 
     def note_tag(self, registry: str, name: str, tag: str, descriptor: Descriptor) -> None:
         """Remember what a tag names now, for when its registry is away."""

@@ -6,7 +6,8 @@ beside it (`orasfs.store.chunkmapfile`). Both kinds are held by an exclusive flo
 that a killed process leaves nothing locked. Knows no network and no trio; one ingest is used by
 one thread, beside which a large one has another that hashes.
 
-INVARIANT: a name below blobs/ is given only by `Ingest.publish`, after `Ingest.verify`.
+INVARIANT: a name below blobs/ is given only by `Ingest.publish`, after `Ingest.verify`, or to a
+file that has not changed since this process found its digest (`orasfs.store.adopt`).
 """
 
 import fcntl

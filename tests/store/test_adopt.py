@@ -10,6 +10,7 @@ import pytest
 from orasfs.errors import ContentMismatch
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
+from orasfs.oci.filestate import FileState
 from orasfs.store.adopt import adopt
 from orasfs.store.cas import ContentStore
 
@@ -95,3 +96,26 @@ def test_what_is_there_is_left_alone(store: ContentStore, file: Path) -> None:
     before = store.path_of(_descriptor().digest).stat().st_ino
     adopt(store, _descriptor(), _File(file))
     assert store.path_of(_descriptor().digest).stat().st_ino == before
+
+
+def test_a_file_that_is_as_it_was_when_it_was_hashed_is_not_read_again(
+    store: ContentStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("orasfs.store.ingest.Ingest.resume", refuse)
+    adopt(store, _descriptor(), _File(file), FileState.of(file.stat()))
+    assert store.path_of(_descriptor().digest).samefile(file)
+
+
+def test_a_file_that_was_written_into_since_it_was_hashed_is_not_kept(
+    store: ContentStore, file: Path
+) -> None:
+    state = FileState.of(file.stat())
+    with file.open("r+b") as opened:
+        opened.write(b"X")
+    os.utime(file, ns=(state.mtime_ns, state.mtime_ns))
+    with pytest.raises(ContentMismatch):
+        adopt(store, _descriptor(), _File(file), state)
+    assert _is_clean(store)

@@ -1,0 +1,167 @@
+"""Digests of files while they are written, so that a commit need not read large ones again.
+
+Owns, for each file of a draft that is written from its beginning to its end, a thread that reads
+back and hashes what has been written. Knows no trio and no paths: inode numbers and descriptors
+go in. Files that are written in another way, and those from before the daemon began, are not
+known here, and are hashed when they are committed.
+
+INVARIANT: a digest is given out only if each byte was hashed after it was written last: a write
+anywhere but at the end, a truncation, a size or a modification time that is not ours forgets it.
+"""
+
+import hashlib
+import os
+import threading
+
+FOLLOWED_BYTES = 4 * 1024 * 1024  # from which on; less is hashed in no time
+MAX_THREADS = 4  # files beyond have theirs later, or when they are committed
+_BUFFER_BYTES = 1024 * 1024
+
+
+class WrittenDigests:
+    """The digests of one draft. One thread calls all methods but `find`, which any may."""
+
+    def __init__(self) -> None:
+        self._files: dict[int, _Following] = {}
+        self._slots = threading.Semaphore(MAX_THREADS)
+
+    def __repr__(self) -> str:
+        return f"<WrittenDigests of {len(self._files)} files>"
+
+    def wrote(self, number: int, fd: int, offset: int, size: int) -> None:
+        """Note that bytes [offset, offset + size) of the inode are in the file open at `fd`."""
+        found = self._files.get(number)
+        if found is None or found.written != offset:
+            self.forget(number)
+            if offset:
+                return
+            found = self._files[number] = _Following(self._slots)
+        found.advance(fd, size)
+
+    def closed(self, number: int, status: os.stat_result) -> None:
+        """Note that a descriptor by which it was written is about to be closed."""
+        found = self._files.get(number)
+        if found is None:
+            return
+        if found.written < FOLLOWED_BYTES or found.written != status.st_size:
+            self.forget(number)
+            return
+        found.mtime_ns = status.st_mtime_ns
+        found.rest()
+
+    def touched(self, number: int, mtime_ns: int) -> None:
+        """Note that somebody gave the file another modification time."""
+        found = self._files.get(number)
+        if found is not None:
+            found.mtime_ns = mtime_ns
+
+    def forget(self, number: int) -> None:
+        """Note that the content is another one, or that the file is gone."""
+        found = self._files.pop(number, None)
+        if found is not None:
+            found.abandon()
+
+    def find(self, status: os.stat_result) -> str | None:
+        """Return the SHA-256 of a file of the draft's disk as hexadecimal digits, if it is known.
+
+        Blocks until what was written has been hashed. Nobody may write meanwhile.
+        """
+        found = self._files.get(status.st_ino)
+        if found is None or (found.written, found.mtime_ns) != (
+            status.st_size,
+            status.st_mtime_ns,
+        ):
+            return None
+        return found.result()
+
+
+class _Following:
+    """One file; `written` is up to where, `mtime_ns` its time when it was closed."""
+
+    def __init__(self, slots: threading.Semaphore) -> None:
+        self._slots = slots
+        self.written = 0
+        self.mtime_ns: int | None = None
+        self._digest = hashlib.sha256()
+        self._hashed = 0
+        self._is_resting = False
+        self._is_lost = False
+        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
+
+    def advance(self, fd: int, size: int) -> None:
+        with self._changed:
+            self.written += size
+            self._is_resting = False
+            if self._thread is None and self.written >= FOLLOWED_BYTES and not self._is_lost:
+                self._begin(fd)
+            self._changed.notify_all()
+
+    def rest(self) -> None:
+        """Let the thread end when it has hashed all."""
+        with self._changed:
+            self._is_resting = True
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        with self._changed:
+            self._is_lost = True
+            self._changed.notify_all()
+
+    def result(self) -> str | None:
+        with self._changed:
+            while self._thread is not None and not self._is_lost:
+                self._changed.wait()
+            is_complete = self._hashed == self.written and not self._is_lost
+            return self._digest.hexdigest() if is_complete else None
+
+    def _begin(self, fd: int) -> None:
+        if not self._slots.acquire(blocking=False):
+            return
+        try:
+            # A descriptor of its own: the writer's may be closed before all is hashed.
+            reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # a mode that does not let us read
+            self._slots.release()
+            self._is_lost = True
+            return
+        # A daemon: a process that ends does not wait for digests nobody will ask for.
+        self._thread = threading.Thread(
+            target=self._work, args=(reader,), name="hashing", daemon=True
+        )
+        self._thread.start()
+
+    def _work(self, fd: int) -> None:
+        try:
+            self._follow(fd)
+        except OSError:
+            with self._changed:
+                self._is_lost = True
+                self._end()
+        finally:
+            os.close(fd)
+            self._slots.release()
+
+    def _follow(self, fd: int) -> None:
+        buffer = memoryview(bytearray(_BUFFER_BYTES))
+        while (stop := self._next_stop()) > self._hashed:
+            part = buffer[: stop - self._hashed]
+            count = os.preadv(fd, [part], self._hashed)
+            if not count:
+                raise OSError(0, f"the file ends at byte {self._hashed}")
+            self._digest.update(part[:count])
+            self._hashed += count
+
+    def _next_stop(self) -> int:
+        """Wait for bytes to hash; return up to where, which is what is hashed at the end."""
+        with self._changed:
+            while self._hashed == self.written and not (self._is_resting or self._is_lost):
+                self._changed.wait()
+            stop = self._hashed if self._is_lost else self.written
+            if stop == self._hashed:
+                self._end()  # before anybody else writes: then another thread begins
+            return stop
+
+    def _end(self) -> None:
+        self._thread = None
+        self._changed.notify_all()
