@@ -15,7 +15,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -35,6 +35,7 @@ GRACE_SECONDS = 3.0  # what requests under way get to end by themselves when we 
 MAX_REQUESTS = 1000  # requests that may wait at once; the kernel bounds only background ones
 IDLE_TASKS = 4
 NOTIFIER_JOIN_SECONDS = 2.0
+SETTLE_SECONDS = 1.0  # for the kernel to forget; then who waits may see what was before
 DETACH_SECONDS = 10.0
 
 
@@ -240,6 +241,19 @@ class SessionNotifier:
     def invalidate_entry(self, parent: Ino, name: str) -> None:
         """Drop a name from the kernel's cache."""
         self._queue.put(lambda: pyfuse3.invalidate_entry(parent, os.fsencode(name)))
+
+    async def settle(self) -> None:
+        """Wait until all that was told has arrived, but for a second at most."""
+        arrived = trio.Event()
+        token = trio.lowlevel.current_trio_token()
+
+        def answer() -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(arrived.set)
+
+        self._queue.put(answer)
+        with trio.move_on_after(SETTLE_SECONDS):
+            await arrived.wait()
 
     def _work(self) -> None:
         while (notify := self._queue.get()) is not None:

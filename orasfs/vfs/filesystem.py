@@ -130,6 +130,12 @@ class Filesystem(Changes):
                 if draft_key(node.place, name) != but:
                     self._notifier.invalidate_entry(ino, name)
 
+    async def setxattr(self, ino: Ino, name: str, value: bytes) -> None:
+        """Set an extended attribute. Who orders something sees it done when this returns."""
+        await super().setxattr(ino, name, value)
+        if self._notifier is not None and name.startswith(xattrs.PREFIX):
+            await self._notifier.settle()
+
     async def lookup(self, parent: Ino, name: str) -> Entry:
         """Find a name below an inode."""
         node = self._tables.inodes.node(parent)

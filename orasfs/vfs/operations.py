@@ -275,7 +275,7 @@ class MountOperations(Operations, ChangeOperations, Protocol):
 
 
 class Notifier(Protocol):
-    """What the filesystem tells the kernel unasked; both methods return at once."""
+    """What the filesystem tells the kernel unasked."""
 
     def invalidate_content(self, ino: Ino) -> None:
         """Drop cached pages of the inode; returns at once, works in the background."""
@@ -283,4 +283,11 @@ class Notifier(Protocol):
 
     def invalidate_entry(self, parent: Ino, name: str) -> None:
         """Drop a name from the kernel's cache; returns at once, works in the background."""
+        ...
+
+    async def settle(self) -> None:
+        """Wait a moment until what was told before has arrived.
+
+        Not for requests that lock a directory in the kernel: what is told waits for that lock.
+        """
         ...

@@ -12,11 +12,13 @@ from pathlib import Path
 import pyfuse3
 import pytest
 import trio
+import trio.testing
 
 from orasfs.fuse import session
 from orasfs.fuse.adapter import FuseAdapter
 from orasfs.fuse.session import (
     READ_AHEAD_KIB,
+    SETTLE_SECONDS,
     SessionNotifier,
     SessionOptions,
     mount_options,
@@ -184,6 +186,22 @@ def test_a_notifier_without_a_session_does_nothing_and_ends() -> None:
         notifier.invalidate_content(Ino(5))
         notifier.invalidate_entry(Ino(5), "name\udce9")
     assert not notifier._thread.is_alive()
+
+
+async def test_a_notifier_says_when_the_kernel_has_been_told() -> None:
+    notifier = SessionNotifier()
+    told: list[str] = []
+    with notifier:
+        notifier._queue.put(lambda: told.append("one"))
+        await notifier.settle()
+        assert told == ["one"]
+
+
+async def test_nobody_waits_for_a_kernel_that_does_not_take_what_it_is_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    await SessionNotifier().settle()
+    assert trio.current_time() == SETTLE_SECONDS
 
 
 def test_an_answer_that_nobody_waits_for_is_no_error(expect_log: ExpectLog) -> None:

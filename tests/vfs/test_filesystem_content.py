@@ -307,6 +307,9 @@ async def test_wrong_content_is_dropped_from_the_kernels_cache(
         def invalidate_entry(self, parent: Ino, name: str) -> None:
             raise NotImplementedError
 
+        async def settle(self) -> None:
+            raise NotImplementedError
+
     async with mounted(registries) as mount:
         attr = await mount.stat("a/v1/x")
         await mount.stat("a/v1/y")
