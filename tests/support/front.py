@@ -36,6 +36,7 @@ class Front(LoopbackServer):
     Attributes:
         requests: (method, path with query) of every request, in order.
         bytes_sent: bodies of answers, in bytes.
+        bytes_received: bodies of requests, in bytes.
     """
 
     def __init__(self, upstream_port: int) -> None:
@@ -43,6 +44,7 @@ class Front(LoopbackServer):
         self.upstream_port = upstream_port
         self.requests: list[tuple[str, str]] = []
         self.bytes_sent = 0
+        self.bytes_received = 0
         self._overrides: list[Override] = []
         self._lock = threading.Lock()
 
@@ -79,6 +81,7 @@ class Front(LoopbackServer):
         with self._lock:
             self.requests.clear()
             self.bytes_sent = 0
+            self.bytes_received = 0
 
     def respond(self, exchange: Exchange) -> None:
         """Answer by an override or by the registry."""
@@ -95,6 +98,8 @@ class Front(LoopbackServer):
 
     def _forward(self, exchange: Exchange) -> None:
         body = exchange.read_body()
+        with self._lock:
+            self.bytes_received += len(body)
         headers = {
             name: value
             for name, value in exchange.headers.items()

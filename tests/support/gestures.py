@@ -14,7 +14,7 @@ from orasfs.store.layoutwriter import create_layout
 from tests.support.docker_registry import DockerRegistry
 from tests.support.front import Front
 from tests.support.mounted import PROJECT, run
-from tests.support.publish import OCI_MANIFEST
+from tests.support.publish import OCI_INDEX, OCI_MANIFEST
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 _READING = ("GET", "HEAD")
@@ -96,7 +96,7 @@ class RemoteOne(Repository):
 
     def _get(self, tag: str) -> tuple[str, bytes]:
         path = f"/v2/{self.name}/manifests/{tag}"
-        headers = {"Accept": f"{OCI_MANIFEST}, */*"}
+        headers = {"Accept": f"{OCI_MANIFEST}, {OCI_INDEX}, */*"}
         status, fields, body = self._registry.request("GET", path, headers=headers)
         assert status == 200, body
         return fields["docker-content-digest"], body
