@@ -100,13 +100,11 @@ class Surroundings:
         mounts_from: names repositories of the target's registry that may have a blob.
         fetch_kept: returns the bytes of a layer of the base, from wherever the base is.
         now: seconds since the epoch.
-        is_kept: whether what is pushed is to be durable on this machine's disk as well.
     """
 
     mounts_from: MountsFrom
     fetch_kept: FetchKept
     now: Callable[[], int]
-    is_kept: bool = False
 
 
 async def upload(
@@ -271,10 +269,7 @@ class _Upload:
 
     async def _bring_local(self, blob: LocalBlob, progress: BlobProgress) -> None:
         self._blobs.append(blob)
-        ensure = partial(self._uploader.ensure, blob.descriptor, blob.content, progress)
-        # The disk has nothing to do during the upload, and afterwards all would wait for it.
-        flush = partial(trio.to_thread.run_sync, contents.flush, blob.content)
-        await each([ensure, flush] if self._around.is_kept else [ensure], lambda work: work())
+        await self._uploader.ensure(blob.descriptor, blob.content, progress)
 
     async def _bring_kept(self, kept: Descriptor, progress: BlobProgress) -> None:
         if kept.urls or kept.data is not None:

@@ -10,7 +10,6 @@ import os
 import secrets
 from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -188,13 +187,6 @@ def pack_directory(
         state = FileState.of(os.fstat(output.fileno()))
     content = FileContent(partial(_open_file, path), blob.size, spooled=path, state=state)
     return LocalBlob(layer.descriptor(blob), content)
-
-
-def flush(content: BlobContent) -> None:
-    """Have the disk write a file now. Blocks; that it fails is found out by whoever needs it."""
-    if isinstance(content, FileContent) and content.state is not None:
-        with suppress(OSError), content.open() as file:
-            os.fsync(file.fileno())
 
 
 class _Checked:

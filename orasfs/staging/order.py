@@ -62,7 +62,7 @@ class Order:
 
     def surroundings(self, mounts_from: MountsFrom, now: Callable[[], int]) -> Surroundings:
         """Return what a commit needs besides the content and the target."""
-        return Surroundings(mounts_from, self.fetch_kept, now, bool(self.repository))
+        return Surroundings(mounts_from, self.fetch_kept, now)
 
 
 Preparation = Callable[[Draft], Awaitable[Order]]

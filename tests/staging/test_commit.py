@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from orasfs.oci.descriptor import ANNOTATION_CONTENT_DIGEST, Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.oci.storage import ANY, BlobContent, Expectation
+from orasfs.staging import contents
 from orasfs.staging.commit import FetchKept, Staged, Surroundings, Uploaded, commit, put, upload
 from orasfs.staging.contents import BytesContent
 from orasfs.staging.manifest import ManifestFields, config_descriptor
@@ -389,3 +391,20 @@ async def test_warnings_and_phases_are_told(desk: Desk, target: MemoryTarget) ->
     assert desk.progress.phase is Phase.TAGGING
     assert all(blob.is_there for blob in desk.progress.blobs)
     assert list(itertools.islice(desk.progress.active(), 1)) == []
+
+
+async def test_a_file_whose_digest_is_known_from_writing_it_is_not_hashed_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.tree.mkdir()
+    (desk.tree / "large.bin").write_bytes(b"large")
+    digest = Digest.of(b"large")
+    staged = replace(desk.staged(), known=lambda status: digest.hex if status.st_size else None)
+
+    def refuse(_content: object) -> None:
+        raise AssertionError("hashed again")
+
+    monkeypatch.setattr(contents, "_hash", refuse)
+    target = MemoryTarget()
+    uploaded = await upload(staged, target, desk.around(), Progress())
+    assert digest in [blob.descriptor.digest for blob in uploaded.blobs]
