@@ -20,6 +20,7 @@ from orasfs.errors import LocalFailure, MountFailed, OrasfsError
 
 ATTRIBUTE = "user.oras.commit"
 STATE = "user.oras.state"
+FIRST_POLL_SECONDS = 0.02  # a small draft is pushed in no time
 POLL_SECONDS = 0.15
 CANCEL_SECONDS = 30.0
 INTERRUPTED = 130
@@ -109,11 +110,13 @@ def _begin(path: str) -> _Push | None:
 def _watch(pushes: list[_Push], display: Display) -> None:
     """Follow the control file until all commits have ended."""
     pause = threading.Event()
+    seconds = min(FIRST_POLL_SECONDS, POLL_SECONDS)
     while True:
         _look(pushes, display)
         if all(push.is_done for push in pushes):
             return
-        pause.wait(POLL_SECONDS)
+        pause.wait(seconds)
+        seconds = min(2 * seconds, POLL_SECONDS)
 
 
 def _look(pushes: list[_Push], display: Display) -> None:
