@@ -1,0 +1,130 @@
+"""A registry fails at each request of a commit: the cause is told, the draft is whole, and the
+next commit sends what is missing.
+
+ORASFS_FAULT_KINDS names the ways, ORASFS_FAULT_STEP that only each so-manieth request is tried.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.docker_registry import DockerRegistry
+from tests.support.failing import KINDS, FailingFront, Fault
+from tests.support.gestures import RemoteOne, commit, orasfs, refused, reports
+from tests.support.mounted import Mounted
+
+pytestmark = [pytest.mark.fuse, pytest.mark.registry, pytest.mark.slow]
+
+TRIED = os.environ.get("ORASFS_FAULT_KINDS", " ".join(KINDS)).split()
+STEP = int(os.environ.get("ORASFS_FAULT_STEP", "1"))
+ERRNOS = {
+    "reset": {"EIO", "ECONNRESET"},
+    "401": {"EACCES"},
+    "429": {"EBUSY"},
+    "500": {"EIO"},
+    "503": {"EIO"},
+    "stalled": {"ETIMEDOUT"},
+}
+UNREACHABLE = 5
+MANY_SECONDS = 200.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One draft, in a repository of its own, and its fault."""
+
+    repository: RemoteOne
+    draft: Path
+    fault: Fault
+    content: dict[str, bytes]
+
+    def found(self) -> dict[str, bytes]:
+        return _content(self.draft)
+
+
+def _content(top: Path) -> dict[str, bytes]:
+    files = [path for path in top.rglob("*") if path.is_file()]
+    return {str(path.relative_to(top)): path.read_bytes() for path in files}
+
+
+def _begin(registry: DockerRegistry, mount: Path, host: str, fault: Fault) -> Trial:
+    repository = RemoteOne(registry, host, f"team/{fault.kind}-{fault.first}")
+    draft = repository.draft(mount, "v1")
+    (draft / "docs").mkdir(parents=True)
+    (draft / "docs/page").write_text(f"page {fault}")
+    for name in ("one", "two"):
+        (draft / name).write_bytes(os.urandom(200_000))
+    return Trial(repository, draft, fault, _content(draft))
+
+
+def _is_complete(registry: DockerRegistry, repository: RemoteOne) -> bool:
+    manifest = json.loads(repository.manifest("v1"))
+    blobs = [each["digest"] for each in (manifest["config"], *manifest["layers"])]
+    paths = [f"/v2/{repository.name}/blobs/{digest}" for digest in blobs]
+    return all(registry.request("HEAD", path)[0] == 200 for path in paths)
+
+
+@pytest.mark.parametrize("kind", TRIED)
+def test_each_request_of_a_commit_fails(kind: str, tmp_path: Path) -> None:
+    with (
+        DockerRegistry() as registry,
+        FailingFront(registry.port) as front,
+        Mounted(front.host, tmp_path, "tag_ttl=0") as mounted,
+    ):
+        first = _begin(registry, mounted.path, front.host, Fault(0, "none"))
+        front.counts.clear()
+        commit(first.draft)
+        requests = front.counts[first.repository.name]
+        assert requests > 8
+        faults = [Fault(number, kind) for number in range(0, requests, STEP)]
+        trials = [_begin(registry, mounted.path, front.host, fault) for fault in faults]
+        front.counts.clear()
+        front.uploads.clear()
+        front.faults = {trial.repository.name: trial.fault for trial in trials}
+        orasfs("commit", "-q", *(trial.draft for trial in trials), check=False,
+               timeout=MANY_SECONDS)  # fmt: skip
+        front.heal()
+        by_name = {report["name"]: report for report in reports(mounted.path)}
+        failed = [trial for trial in trials if _has_failed(trial, by_name)]
+        assert len(failed) >= len(trials) * 2 // 3  # small blobs may be at hand by mounting
+        for trial in trials:
+            assert trial.found() == trial.content
+            if "v1" in _tags(registry, trial.repository):
+                assert _is_complete(registry, trial.repository)
+        commit(*(trial.draft for trial in failed), timeout=MANY_SECONDS)
+        for trial in trials:
+            assert _is_complete(registry, trial.repository)
+            assert trial.found() == trial.content
+        assert not [each for each, times in front.uploads.items() if times > 1]
+
+
+def _has_failed(trial: Trial, by_name: dict[object, dict[str, object]]) -> bool:
+    report = by_name[str(f"{trial.repository.source}/{trial.repository.name}:v1")]
+    error = report["error"]
+    if error is None:
+        assert report["phase"] == "done"
+        return False
+    assert isinstance(error, dict)
+    assert error["errno"] in ERRNOS[trial.fault.kind], error
+    assert error["message"]
+    return True
+
+
+def _tags(registry: DockerRegistry, repository: RemoteOne) -> list[str]:
+    _, _, body = registry.request("GET", f"/v2/{repository.name}/tags/list")
+    return json.loads(body).get("tags") or []
+
+
+def test_a_registry_that_is_away_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
+    with DockerRegistry() as registry, Mounted(registry.host, tmp_path) as mounted:
+        trial = _begin(registry, mounted.path, registry.host, Fault(0, "none"))
+        registry.stop()
+        status, said = refused(trial.draft)
+        assert status == UNREACHABLE, said
+        assert trial.found() == trial.content
+        registry.start()
+        commit(trial.draft)
+        assert _is_complete(registry, trial.repository)
