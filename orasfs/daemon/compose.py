@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from orasfs.tree.views import ViewOptions
 from orasfs.vfs.filesystem import Filesystem
 from orasfs.vfs.operations import FilesystemStatus
 from orasfs.vfs.options import FilesystemOptions
-from orasfs.vfs.root import LayoutRoot
+from orasfs.vfs.root import LayoutRoot, reaches
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ async def mount_and_serve(
             config.cache, nursery, options=cache_options(config), on_mismatch=mismatches.tell
         )
         registries = _registries(config, source, cache)
-        writing = _writing(config, registries, cache)
+        writing = _writing(config, source, registries, cache)
         try:
             if isinstance(source.root, LayoutRoot):
                 registries.registry(f"{LAYOUT_PREFIX}{source.root.label}")  # fail before mounting
@@ -109,7 +110,9 @@ def _registries(config: MountConfig, source: MountSource, cache: Cache) -> Mount
     )
 
 
-def _writing(config: MountConfig, registries: MountRegistries, cache: Cache) -> Writing | None:
+def _writing(
+    config: MountConfig, source: MountSource, registries: MountRegistries, cache: Cache
+) -> Writing | None:
     """Return the writing half, None if there is to be none, or no disk for it."""
     if config.read_only:
         return None
@@ -120,6 +123,7 @@ def _writing(config: MountConfig, registries: MountRegistries, cache: Cache) -> 
             registries.source,
             cache,
             pack_settings(config),
+            reaches=partial(reaches, source.root),
             may_delete=config.may_delete,
         )
     except (LocalFailure, StorageFull) as error:

@@ -79,6 +79,8 @@ class Writing:
         source: returns the source of a registry and a repository.
         cache: takes over what was pushed.
         settings: how drafts are packed by default.
+        reaches: whether a repository of a registry has a place in this mount; the drafts of
+            others are left to the mounts that show them.
         may_delete: whether tags and manifests may be removed.
 
     Raises (on construction):
@@ -94,11 +96,14 @@ class Writing:
         cache: Cache,
         settings: PackSettings,
         *,
+        reaches: Callable[[str, str], bool],
         may_delete: bool = False,
     ) -> None:
         self._settings = settings
         self._source = source
-        self._store = DraftStore(state / "drafts")
+        self._store = DraftStore(
+            state / "drafts", is_ours=lambda key: reaches(key.registry, key.repository)
+        )
         self._committer = Committer(
             target, self._prepare, CacheKeeper(cache), lambda: int(time.time())
         )

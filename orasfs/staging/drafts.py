@@ -37,15 +37,27 @@ _TRASH = "trash"
 
 
 class DraftStore:
-    """All drafts below `root`, of which this process shows those that no other one holds.
+    """The drafts below `root` that are ours, less those that another process holds.
+
+    Args:
+        root: the directory of all drafts of this user.
+        is_ours: whether a draft of that name has a place in this mount; others are left alone.
+        now: seconds since the epoch.
 
     Raises:
         StorageFull: the disk is full.
         LocalFailure: the directory cannot be used.
     """
 
-    def __init__(self, root: Path, *, now: Callable[[], float] = time) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        is_ours: Callable[[DraftKey], bool] = lambda _: True,
+        now: Callable[[], float] = time,
+    ) -> None:
         self._root = root
+        self._is_ours = is_ours
         self._now = now
         self._drafts: dict[DraftKey, Draft] = {}
         self._problems: dict[str, str] = {}
@@ -150,6 +162,9 @@ class DraftStore:
 
     def _load(self, directory: Path) -> Draft | None:
         try:
+            # Not locked if it is not ours: the mount that has a place for it must get it.
+            if not self._is_ours(read_record(directory).key):
+                return None
             lock = _lock(directory)
             if lock is None:
                 self._problems[directory.name] = "in use by another mount"

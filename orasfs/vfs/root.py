@@ -6,6 +6,7 @@ Owns the kinds of docs/SEMANTICS.md. Knows not how a source is written on a comm
 from dataclasses import dataclass
 
 from orasfs.oci.reference import Target
+from orasfs.vfs.namespace import LAYOUT_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +54,27 @@ class LayoutsRoot:
 RootSpecification = (
     RegistriesRoot | RegistryRoot | NamespaceRoot | ArtifactRoot | LayoutRoot | LayoutsRoot
 )
+
+
+def reaches(root: RootSpecification, registry: str, repository: str) -> bool:
+    """Tell whether a repository is at or below the root, so that a draft of it has a place there.
+
+    Args:
+        root: what is mounted.
+        registry: `HOST[:PORT]`, or `oci:LABEL`.
+        repository: the path below the registry; "" for a layout.
+    """
+    is_layout = registry.startswith(LAYOUT_PREFIX)
+    match root:
+        case RegistriesRoot():
+            return not is_layout
+        case RegistryRoot(host):
+            return registry == host
+        case NamespaceRoot(host, path):
+            return registry == host and f"{repository}/".startswith(f"{path}/")
+        case LayoutRoot(label, target):
+            return target is None and registry == f"{LAYOUT_PREFIX}{label}"
+        case LayoutsRoot():  # whose labels are names, and those of other layouts paths
+            return is_layout and "/" not in registry
+        case ArtifactRoot():
+            return False

@@ -51,6 +51,16 @@ def test_a_draft_of_another_process_is_not_shown(tmp_path: Path) -> None:
     assert other.id != draft.id
 
 
+def test_a_draft_that_is_not_ours_is_left_to_whose_it_is(tmp_path: Path) -> None:
+    first = DraftStore(tmp_path)
+    first.create(KEY)
+    first.close()
+    other = DraftStore(tmp_path, is_ours=lambda key: key.registry != KEY.registry)
+    assert (other.drafts(), other.problems()) == ([], {})
+    assert DraftStore(tmp_path, is_ours=lambda _: True).find(KEY) is not None
+    other.close()
+
+
 def test_two_drafts_of_one_name_cannot_be(tmp_path: Path) -> None:
     store = DraftStore(tmp_path)
     store.create(KEY)
