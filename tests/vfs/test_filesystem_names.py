@@ -447,3 +447,15 @@ async def test_what_was_browsed_stays_browsable_with_the_registry_away(
         assert await mount.ls() == ["team"]
         assert await mount.ls("team") == ["hello"]
         assert await mount.exists("team/hello/v1")
+
+
+async def test_a_digest_that_the_cache_may_know_proves_no_repository() -> None:
+    registries, registry = registry_with("team/hello:v1")
+    registry.catalog_failure = NO_CATALOG
+    registry.hides_tags = True
+    digest = registry.add("team/hello").tags["v1"].digest
+    async with mounted(registries) as mount:
+        assert await mount.text(f"team/hello@{digest}/artifact.txt") == "team/hello:v1"
+        assert await mount.ls("team") == []
+        assert await mount.text("team/hello:v1/artifact.txt") == "team/hello:v1"
+        assert await mount.ls("team") == ["hello"], "a tag is answered by its registry"
