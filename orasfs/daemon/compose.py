@@ -107,6 +107,7 @@ def _registries(config: MountConfig, source: MountSource, cache: Cache) -> Mount
         (*config.registries, *known_hosts(config.credential_files)),
         connector(config, source.root),
         cache.repository,
+        cache.remembered,
     )
 
 

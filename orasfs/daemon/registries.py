@@ -46,15 +46,19 @@ class ClosableRegistry(SourceRegistry, Protocol):
 
 
 CacheRepository = Callable[[Source, str, str], Repository]  # (source, registry, name)
+Remembered = Callable[[str], Sequence[str]]  # the repositories of a registry seen before
 
 
 class CachedRegistry:
     """One registry behind the cache; implements `vfs.ports.Registry`."""
 
-    def __init__(self, host: str, source: SourceRegistry, cached: CacheRepository) -> None:
+    def __init__(
+        self, host: str, source: SourceRegistry, cached: CacheRepository, remembered: Remembered
+    ) -> None:
         self._host = host
         self._source = source
         self._cached = cached
+        self._remembered = remembered
         self._repositories: cachetools.LRUCache[str, Repository] = cachetools.LRUCache(10_000)
 
     def __repr__(self) -> str:
@@ -78,6 +82,10 @@ class CachedRegistry:
         """See `RepositoryLister.list_repositories`."""
         return await self._source.list_repositories(token)
 
+    def remembered(self) -> Sequence[str]:
+        """Return the repositories that the cache has seen."""
+        return self._remembered(self._host)
+
 
 class MountRegistries:
     """The registries of one mount; implements `vfs.ports.Registries`.
@@ -87,6 +95,7 @@ class MountRegistries:
         hosts: those to list besides the ones that answered.
         connect: makes the client of a host; makes no request.
         cached: puts the cache in front of a repository.
+        remembered: tells the repositories of a registry that the cache has seen.
     """
 
     def __init__(
@@ -95,8 +104,10 @@ class MountRegistries:
         hosts: Iterable[str],
         connect: Callable[[str], ClosableRegistry],
         cached: CacheRepository,
+        remembered: Remembered,
     ) -> None:
         self._source = source
+        self._remembered = remembered
         self._hosts = frozenset(hosts)
         self._connect = connect
         self._cached = cached
@@ -115,7 +126,7 @@ class MountRegistries:
         """
         found = self._registries.get(host)
         if found is None:
-            found = CachedRegistry(host, self._open(host), self._cached)
+            found = CachedRegistry(host, self._open(host), self._cached, self._remembered)
             self._registries[host] = found
         return found
 

@@ -100,6 +100,10 @@ class Cache:
         """Remember what a tag names now, for when its registry is away."""
         self._references.remember_tag(registry, name, tag, descriptor)
 
+    def remembered(self, registry: str) -> Sequence[str]:
+        """Return the repositories of a registry that had tags when it was last asked."""
+        return self._references.repositories(registry)
+
     def transfers(self) -> Sequence[Transfer]:
         """Return the blobs that are being fetched or checked, in order of digest."""
         return self._downloads.transfers()

@@ -108,6 +108,21 @@ class References:
         )
         return tuple(sorted(here.union(str(row[0]) for row in rows or ())))
 
+    def repositories(self, registry: str) -> tuple[str, ...]:
+        """Return the repositories of which a tag or a list of tags is known, in order of name."""
+        here = {path for host, path, _ in self._tags if host == registry}
+        here.update(
+            path for (host, path), names in self._lists.items() if host == registry and names
+        )
+        statement = (
+            "SELECT repository FROM tags WHERE registry = ?"
+            " UNION SELECT repository FROM tag_lists WHERE registry = ? AND names <> '[]'"
+        )
+        rows = self._guarded(
+            lambda connection: connection.execute(statement, (registry, registry)).fetchall()
+        )
+        return tuple(sorted(here.union(str(row[0]) for row in rows or ())))
+
     def remember_tags(self, registry: str, repository: str, names: Sequence[str]) -> None:
         """Keep a complete list of tags."""
         kept = tuple(names)

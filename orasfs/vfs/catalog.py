@@ -132,6 +132,14 @@ class Catalog:
             names.update(dict.fromkeys(reading.tree.children(path)))
         return list(names)
 
+    @property
+    def is_away(self) -> bool:
+        """Whether a passing fault has ended the last reading."""
+        reading = self._reading
+        if reading is None or reading.error is None:
+            return False
+        return not is_denial(reading.error)
+
     def is_useful_for(self, path: str) -> bool:
         """Tell whether the catalog has been read to its end and knows this path."""
         reading = self.reading()

@@ -31,6 +31,10 @@ class Registry(RepositoryLister, Protocol):
         """Return the repository of that full name; makes no request."""
         ...
 
+    def remembered(self) -> Sequence[str]:
+        """Return the repositories that were seen before, to list while the registry is away."""
+        ...
+
 
 class Registries(Protocol):
     """All registries that a mount may reach."""

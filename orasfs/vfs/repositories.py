@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from orasfs.errors import OrasfsError
 from orasfs.oci.storage import Page
-from orasfs.vfs.catalog import Catalog
+from orasfs.vfs.catalog import Catalog, RepositoryTree
 from orasfs.vfs.denial import is_denial
 from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.mount import Mount
@@ -114,6 +114,8 @@ class RegistryState:
         if place.is_layout:
             return ()
         names = dict.fromkeys(self.catalog.children(place.path))
+        if self.catalog.is_away:
+            names.update(dict.fromkeys(self._remembered().children(place.path)))
         if not self._mount.options.catalog_complete:
             names.update(self._proven_below.get(place.path, {}))
         return list(names)
@@ -152,6 +154,12 @@ class RegistryState:
         except OrasfsError as error:
             logger.debug("no answer whether a repository shadows a tag: %s: %s", place, error)
             return False
+
+    def _remembered(self) -> RepositoryTree:
+        tree = RepositoryTree()
+        for name in self._registry.remembered():
+            tree.add(name)
+        return tree
 
     async def _catalog_says(self, place: Place) -> bool:
         reading = self.catalog.reading()

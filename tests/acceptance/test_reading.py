@@ -92,6 +92,18 @@ def test_a_new_mount_reads_what_the_cache_has_with_the_registry_away(tmp_path: P
             assert sum_all(mounted.path / "v1") == first
 
 
+def test_a_new_mount_lists_what_the_cache_has_with_the_registry_away(tmp_path: Path) -> None:
+    with DockerRegistry() as registry:
+        publish_files(registry, "team/app", "v1", **{"read.txt": b"read"})
+        publish_files(registry, "team/deep/er", "v2", **{"more.txt": b"more"})
+        with Mounted(registry.host, tmp_path) as mounted:
+            first = sum_all(mounted.path)
+            assert len(first.splitlines()) == 2
+        registry.stop()
+        with Mounted(registry.host, tmp_path) as mounted:
+            assert sum_all(mounted.path) == first
+
+
 def test_what_was_never_asked_names_the_cause(tmp_path: Path) -> None:
     with DockerRegistry() as registry:
         publish_files(registry, "team/app", "v1", **{"f.txt": b"f"})

@@ -45,7 +45,9 @@ class Fixture:
 
     def __init__(self, source: MountSource, hosts: tuple[str, ...] = ()) -> None:
         self.clients: list[FakeClient] = []
-        self.registries = MountRegistries(source, hosts, self._connect, self._cached)
+        self.registries = MountRegistries(
+            source, hosts, self._connect, self._cached, lambda host: [f"of/{host}"]
+        )
 
     def _connect(self, host: str) -> FakeClient:
         self.clients.append(FakeClient(host))
@@ -66,6 +68,11 @@ async def test_a_host_has_one_client_made_at_its_first_use() -> None:
     assert fixture.registries.registry("a") is first
     assert [client.host for client in fixture.clients] == ["a"]
     assert (await first.list_repositories("next")).names == ["a next"]
+
+
+async def test_what_the_cache_has_seen_of_a_host_is_remembered() -> None:
+    fixture = remote("one.example")
+    assert fixture.registries.registry("one.example").remembered() == ["of/one.example"]
 
 
 async def test_known_are_the_hosts_given_and_those_that_answered() -> None:

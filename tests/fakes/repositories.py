@@ -287,7 +287,7 @@ class FakeRegistry:
 
     Knobs: `catalog` is None for a registry that lists what it has, else the names it claims;
     `catalog_failure` is raised instead; `failure` by every request; `hides_tags`: tag lists are
-    empty and never fail.
+    empty and never fail; `seen_before`: what the cache remembers.
     """
 
     host: str
@@ -298,6 +298,10 @@ class FakeRegistry:
     catalog_page_size: int = 1000
     failure: OrasfsError | None = None
     hides_tags: bool = False
+    seen_before: Sequence[str] = ()
+
+    def remembered(self) -> Sequence[str]:
+        return self.seen_before
 
     def repository(self, name: str) -> Repository:
         return self.add(name)

@@ -41,6 +41,21 @@ def test_what_was_forgotten_stays_forgotten(tmp_path: Path) -> None:
     second.close()
 
 
+def test_repositories_are_those_with_a_tag_or_a_list_that_is_not_empty(tmp_path: Path) -> None:
+    path = tmp_path / "references.sqlite"
+    first = References(path)
+    first.remember_tag("host", "team/b", "v1", ONE)
+    first.remember_tags("host", "team/a", ["v1", "v2"])
+    first.remember_tags("host", "team", [])
+    first.remember_tag("other", "c", "v1", ONE)
+    assert first.repositories("host") == ("team/a", "team/b")
+    first.close()
+    second = References(path)
+    assert second.repositories("host") == ("team/a", "team/b")
+    assert second.repositories("nowhere") == ()
+    second.close()
+
+
 def test_two_mounts_share_the_file(tmp_path: Path) -> None:
     path = tmp_path / "references.sqlite"
     first, second = References(path), References(path)

@@ -459,3 +459,26 @@ async def test_a_digest_that_the_cache_may_know_proves_no_repository() -> None:
         assert await mount.ls("team") == []
         assert await mount.text("team/hello:v1/artifact.txt") == "team/hello:v1"
         assert await mount.ls("team") == ["hello"], "a tag is answered by its registry"
+
+
+async def test_what_was_seen_before_is_listed_while_the_registry_is_away() -> None:
+    registries, registry = registry_with("team/hello:v1", "other:v1")
+    registry.failure = ConnectionRefused("away")
+    async with mounted(registries) as mount:
+        with pytest.raises(ConnectionRefused):
+            await mount.ls()
+    registry.seen_before = ["team/deep/er", "team/hello"]
+    async with mounted(registries) as mount:
+        assert await mount.ls() == ["team"]
+        assert await mount.ls("team") == ["deep", "hello"]
+        assert await mount.ls("team/deep") == ["er"]
+
+
+async def test_a_listing_without_the_tags_of_a_repository_is_an_error_not_a_part() -> None:
+    registries, registry = registry_with("a:v1", "a/b:v1")
+    registry.seen_before = ["a/b"]
+    async with mounted(registries) as mount:
+        assert await mount.ls() == ["a"]
+        registry.failure = ConnectionRefused("away")
+        with pytest.raises(ConnectionRefused):
+            await mount.ls("a")

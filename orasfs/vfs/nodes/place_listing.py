@@ -103,15 +103,16 @@ class PlaceListing:
     async def _catalog(self) -> Sequence[Listed] | None:
         """List what a catalog that is still being read adds."""
         reading = self._registry.catalog.reading()
-        if reading.is_done:
-            # Of a registry that is away nothing is known; below it the tags have answered.
-            is_unanswered = not self._place.path and not self._seen
-            if reading.error is not None and is_unanswered and not is_denial(reading.error):
-                raise reading.error
-            self._stages.pop(0)
-        else:
+        if not reading.is_done:
             await reading.grow()
-        return self._directories()
+            return self._directories()
+        found = self._directories()
+        # Of a registry that is away nothing is known; below it the tags have answered.
+        is_unanswered = not self._place.path and not self._seen
+        if reading.error is not None and is_unanswered and not is_denial(reading.error):
+            raise reading.error
+        self._stages.pop(0)
+        return found
 
     def _directories(self) -> Sequence[Listed]:
         names = [
@@ -141,5 +142,8 @@ class PlaceListing:
         if is_denial(error):
             self._state.note_absent()
             return True
-        # A namespace that had no tags before has none because the registry is away.
-        return self._state.was_absent
+        if self._state.was_absent:  # a namespace, which has no tags while the registry is away
+            return True
+        # Nor has what is known only because the cache remembers repositories below it.
+        is_remembered = bool(self._seen) and not self._registry.catalog.contains(self._place.path)
+        return is_remembered and not self._state.is_proven
