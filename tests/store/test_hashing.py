@@ -41,7 +41,7 @@ def test_it_goes_on_where_the_verifier_is(fd: int) -> None:
 
 def test_what_is_hashed_is_what_is_in_the_file(fd: int) -> None:
     verifier = Verifier(Digest.of(CONTENT), len(CONTENT))
-    os.pwrite(fd, CONTENT[:-1] + b"\0", 0)
+    os.pwrite(fd, CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]), 0)
     follower = FollowingVerifier(fd, verifier, 0)
     follower.advance(len(CONTENT))
     follower.finish()
