@@ -155,6 +155,10 @@ class RegistryState:
             logger.debug("no answer whether a repository shadows a tag: %s: %s", place, error)
             return False
 
+    def remembers(self, place: Place) -> bool:
+        """Tell whether a repository was seen before at this place or below it; asks nobody."""
+        return place.path in self._remembered()
+
     def _remembered(self) -> RepositoryTree:
         tree = RepositoryTree()
         for name in self._registry.remembered():

@@ -218,8 +218,11 @@ class PlaceNode(Node):
         raise failure
 
     async def _is_remembered(self, name: str) -> bool:
+        child = self._place.child(name)
         try:
-            return await self._below.registry.is_below(self._place.child(name))
+            return self._below.registry.remembers(child) or (
+                await self._below.registry.is_below(child)
+            )
         except OrasfsError:  # the failure of the tag is the one to tell
             return False
 
