@@ -139,8 +139,7 @@ class MountRegistries:
         """
         if host.startswith(LAYOUT_PREFIX):
             return LayoutSource(self._layout(host.removeprefix(LAYOUT_PREFIX)))
-        self.registry(host)
-        return self._clients[host].repository(name)
+        return self._endpoint(host, name)
 
     def target(self, host: str, name: str) -> Target:
         """Return a repository for writing, past the cache; makes no request.
@@ -151,7 +150,10 @@ class MountRegistries:
         """
         if host.startswith(LAYOUT_PREFIX):
             return LayoutTarget(self._layout(host.removeprefix(LAYOUT_PREFIX)))
-        self.registry(host)
+        return self._endpoint(host, name)
+
+    def _endpoint(self, host: str, name: str) -> Endpoint:
+        self.registry(host)  # makes the client at the host's first use
         return self._clients[host].repository(name)
 
     def known(self) -> Sequence[str]:

@@ -1,6 +1,6 @@
 """The counts behind `orasfs.store.options.Statistics`; touched on the trio thread only."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from orasfs.store.arrival import Arrival
 from orasfs.store.assembly import Assembly
@@ -29,12 +29,4 @@ class Counters:
 
     def snapshot(self) -> Statistics:
         """Return the counts as they are."""
-        return Statistics(
-            hits=self.hits,
-            misses=self.misses,
-            downloads_completed=self.downloads_completed,
-            downloads_failed=self.downloads_failed,
-            bytes_received=self.bytes_received,
-            mismatches=self.mismatches,
-            layers_unpacked=self.layers_unpacked,
-        )
+        return Statistics(**asdict(self))

@@ -64,6 +64,11 @@ class Reading:
         self.is_done = False
         self.error: OrasfsError | None = None
 
+    @property
+    def fault(self) -> OrasfsError | None:
+        """The passing fault that has ended it, if one has; a denial is an answer."""
+        return None if self.error is None or is_denial(self.error) else self.error
+
     async def grow(self) -> None:
         """Read one more page, or wait for the one under way. A failure ends the reading."""
         if not self.is_done:
@@ -118,7 +123,7 @@ class Catalog:
 
     def retry(self) -> None:
         """Read again if a passing fault has ended the last reading."""
-        if self._reading is not None and _is_fault(self._reading):
+        if self.is_away:
             self._reading = None
 
     def contains(self, path: str) -> bool:
@@ -135,10 +140,7 @@ class Catalog:
     @property
     def is_away(self) -> bool:
         """Whether a passing fault has ended the last reading."""
-        reading = self._reading
-        if reading is None or reading.error is None:
-            return False
-        return not is_denial(reading.error)
+        return self._reading is not None and self._reading.fault is not None
 
     def is_useful_for(self, path: str) -> bool:
         """Tell whether the catalog has been read to its end and knows this path."""
@@ -156,8 +158,7 @@ class Catalog:
 
     def _seconds_of(self, reading: Reading) -> float:
         """Return how long a reading holds: one that a passing fault ended, not long."""
-        is_short = _is_fault(reading)
-        return min(self._ttl_seconds, SHORT_SECONDS) if is_short else self._ttl_seconds
+        return min(self._ttl_seconds, SHORT_SECONDS) if reading.fault else self._ttl_seconds
 
     def _readings(self) -> Sequence[Reading]:
         """Return what there is to look into: an earlier reading until a later one replaces it."""
@@ -165,7 +166,3 @@ class Catalog:
         if current.is_done and current.error is None:
             return (current,)
         return (current, self._last_good) if self._last_good else (current,)
-
-
-def _is_fault(reading: Reading) -> bool:
-    return reading.error is not None and not is_denial(reading.error)

@@ -109,8 +109,8 @@ class PlaceListing:
         found = self._directories()
         # Of a registry that is away nothing is known; below it the tags have answered.
         is_unanswered = not self._place.path and not self._seen
-        if reading.error is not None and is_unanswered and not is_denial(reading.error):
-            raise reading.error
+        if reading.fault is not None and is_unanswered:
+            raise reading.fault
         self._stages.pop(0)
         return found
 
