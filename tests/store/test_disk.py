@@ -37,6 +37,7 @@ def test_part_that_is_not_all_there_is_not_returned(fd: int) -> None:
 @pytest.mark.parametrize(
     ("number", "expected"),
     [(errno.EAGAIN, None), (errno.EIO, None), (errno.EOPNOTSUPP, CONTENT[5:15])],
+    ids=["nothing cached", "broken", "not known"],
 )
 def test_what_a_filesystem_answers_to_a_read_without_waiting(
     fd: int, monkeypatch: pytest.MonkeyPatch, number: int, expected: bytes | None
