@@ -503,7 +503,7 @@ async def test_downloads_over_the_limit_are_queued(tmp_path: Path) -> None:
         await until(source.at_gate.is_set)
         nursery.start_soon(b.read, second, source)
         nursery.start_soon(b.read, small, source)
-        await until(lambda: len(source.streams) == 2)
+        await until(lambda: len(source.streams) == 2 and len(b.downloads.transfers()) == 3)
         states = {transfer.digest: transfer.state for transfer in b.downloads.transfers()}
         assert states == {
             first.digest: TransferState.RUNNING,
