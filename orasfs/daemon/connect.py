@@ -50,6 +50,7 @@ def connector(config: MountConfig, root: RootSpecification) -> Callable[[str], R
         settings = RegistrySettings(
             plain_http=config.plain_http,
             ssl_context=make_context(trust, host),
+            foreign_ssl_context=make_context(trust, host, is_foreign=True),
             verifies_tls=not config.is_insecure,
             headers=secrets.headers if host == named else (),
             addresses=addresses,

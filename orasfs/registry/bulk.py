@@ -55,7 +55,7 @@ class BulkTransport:
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
-        self._pools = pools or Pools(settings)
+        self._pools = pools or Pools(endpoint, settings)
         self._authorizer = authorizer or new_authorizer(endpoint, settings, self._pools)
         self._wait = wait
         self._clock = clock

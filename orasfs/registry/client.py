@@ -51,7 +51,7 @@ class RemoteRegistry:
     ) -> None:
         endpoint = Endpoint(host, plain_http=settings.plain_http)
         self.host = host
-        pools = Pools(settings)
+        pools = Pools(endpoint, settings)
         authorizer = new_authorizer(endpoint, settings, pools, credentials)
         self._transport = transport or Transport(endpoint, settings, authorizer=authorizer)
         self._bulk = bulk or BulkTransport(endpoint, settings, authorizer=authorizer, pools=pools)

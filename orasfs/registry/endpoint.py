@@ -12,7 +12,7 @@ import threading
 from orasfs.errors import TimedOut
 from orasfs.oci.reference import DOCKER_HUB
 from orasfs.registry.faults import unreachable
-from orasfs.registry.route import is_loopback
+from orasfs.registry.route import is_loopback, origin
 
 _DOCKER_HUB_API = "registry-1.docker.io"
 _PROBE_SECONDS = 5.0
@@ -62,6 +62,15 @@ class Endpoint:
             if self._is_plain is None:
                 self._is_plain = not _speaks_tls(*host_and_port(self.host))
             return f"{'http' if self._is_plain else 'https'}://{self._authority}"
+
+    def owns(self, url: str) -> bool:
+        """Tell whether an absolute URL is of this host and port, by either scheme.
+
+        Raises:
+            RegistryFailure: it is no http(s) URL.
+        """
+        scheme, name, port = origin(url)
+        return (name, port) == origin(f"{scheme}://{self._authority}")[1:]
 
     @property
     def is_trusted(self) -> bool:

@@ -1,9 +1,11 @@
 """Connections of the blocking path: urllib3's pools, by the settings of one registry.
 
 Owns which proxy and which trust a URL gets. Every method may be called from any thread.
+
+INVARIANT: the registry's own context, with whatever client certificate is in it, is for the
+registry's own origin; every other host gets the foreign one.
 """
 
-import ssl
 import threading
 from collections.abc import Iterable, Mapping
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -11,6 +13,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import urllib3
 
 from orasfs.registry import route
+from orasfs.registry.endpoint import Endpoint
+from orasfs.registry.lanes import Lane, context_for, lane_of, proxy_context_for
 from orasfs.registry.settings import RegistrySettings
 
 Body = bytes | Iterable[bytes] | None
@@ -22,10 +26,11 @@ _HOSTS_KEPT = 8  # the registry, its token service, and the storage that it redi
 class Pools:
     """Connections to a registry and to wherever it sends us."""
 
-    def __init__(self, settings: RegistrySettings) -> None:
+    def __init__(self, endpoint: Endpoint, settings: RegistrySettings) -> None:
+        self._endpoint = endpoint
         self._settings = settings
         self._lock = threading.Lock()
-        self._managers: dict[tuple[bool, str | None, str], urllib3.PoolManager] = {}
+        self._managers: dict[tuple[Lane, str], urllib3.PoolManager] = {}
         self.timeout = urllib3.Timeout(
             connect=settings.connect_seconds, read=settings.read_seconds
         )
@@ -57,7 +62,7 @@ class Pools:
         )
 
     def _manager_for(self, url: str, hostname: str) -> urllib3.PoolManager:
-        key = (url.startswith("https:"), route.proxy_for(url), hostname)
+        key = (lane_of(url, self._endpoint), hostname)
         with self._lock:
             if key not in self._managers:
                 self._managers[key] = self._new_manager(*key)
@@ -71,18 +76,10 @@ class Pools:
         for manager in managers:
             manager.clear()
 
-    def _new_manager(
-        self,
-        is_tls: bool,  # noqa: FBT001 - a key
-        proxy: str | None,
-        hostname: str,
-    ) -> urllib3.PoolManager:
+    def _new_manager(self, lane: Lane, hostname: str) -> urllib3.PoolManager:
         """Return what sends requests; to an address, if TLS is to see another host name."""
-        # Reading the certificate store takes longer than a request; plain HTTP does without.
-        needs_context = is_tls or (proxy or "").startswith("https:")
-        context = self._settings.ssl_context
-        if context is None and needs_context:
-            context = ssl.create_default_context()
+        context = context_for(lane, self._settings)
+        proxy = lane.proxy
         if proxy is None:
             return urllib3.PoolManager(
                 num_pools=_HOSTS_KEPT,
@@ -90,7 +87,7 @@ class Pools:
                 ssl_context=context,
                 # Not assert_hostname: it has urllib3 turn the check off in the context, which the
                 # control path has too.
-                server_hostname=hostname if hostname and is_tls else None,
+                server_hostname=hostname if hostname and lane.is_tls else None,
             )
         parts = urlsplit(proxy)
         user, _, address = parts.netloc.rpartition("@")
@@ -100,5 +97,6 @@ class Pools:
             num_pools=_HOSTS_KEPT,
             maxsize=_CONNECTIONS_KEPT,
             proxy_headers=headers,
+            proxy_ssl_context=proxy_context_for(lane, self._settings),
             ssl_context=context,
         )

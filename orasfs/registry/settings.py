@@ -31,7 +31,10 @@ class RegistrySettings:
         total_seconds: for one call on the control path with all its retries and redirects.
         concurrency: control requests at a time.
         retry: see `RetryPolicy`.
-        ssl_context: whom to trust; None is the system's certificate store.
+        ssl_context: whom to trust, and who to be, at the registry's own origin; None is the
+            system's certificate store.
+        foreign_ssl_context: whom to trust at all other hosts that the registry leads to, its
+            token service and its storage among them; None likewise.
         verifies_tls: whether TLS proves who answers; without, it is no more than plain HTTP.
         headers: (name, value) of more headers, for the registry's own origin.
         addresses: where hosts are to be reached, instead of asking for their names: see
@@ -47,6 +50,7 @@ class RegistrySettings:
     concurrency: int = 8
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     ssl_context: ssl.SSLContext | None = None
+    foreign_ssl_context: ssl.SSLContext | None = None
     verifies_tls: bool = True
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     addresses: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)

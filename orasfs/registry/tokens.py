@@ -9,6 +9,7 @@ INVARIANT: a credential goes to no realm that `check_realm` refuses.
 
 import ipaddress
 import json
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -62,9 +63,9 @@ class Token:
 def check_realm(registry_url: str, realm: str) -> None:
     """Refuse a realm that a registry has no business to send credentials to.
 
-    A registry that is spoken with by TLS must not have us speak without. One that is on a public
-    network must not have us speak with this machine or a private network, unless it is the same
-    host.
+    A registry that is spoken with by TLS must not have us speak without. None may have us speak
+    with an address of this machine or of a private network, unless it is the registry's own host:
+    an address is where attackers point, a company's token service has a name.
 
     Raises:
         RegistryFailure: it is refused, or no address.
@@ -73,19 +74,29 @@ def check_realm(registry_url: str, realm: str) -> None:
     realm_scheme, realm_host, _ = origin(realm)
     where = without_query(realm)
     if scheme == "https" and realm_scheme != "https":
-        raise RegistryFailure(f"token service {where}: not https, although the registry is")
-    if realm_host != host and _is_internal(realm_host) and not _is_internal(host):
-        raise RegistryFailure(f"token service {where}: on a private network, unlike the registry")
+        raise RegistryFailure(
+            f"token service {where}: not https, although the registry is; no credentials go there"
+        )
+    if realm_host == host:
+        return
+    is_of_this_machine = is_loopback(realm_host) and not is_loopback(host)
+    if is_of_this_machine or _is_internal_address(realm_host):
+        raise RegistryFailure(
+            f"token service {where}: an address of this machine or of a private network, and not "
+            f"the registry's own host {host}; no credentials go there: the realm that the "
+            "registry names must have a host name"
+        )
 
 
-def _is_internal(hostname: str) -> bool:
-    if is_loopback(hostname):
-        return True
+def _is_internal_address(hostname: str) -> bool:
+    literal = hostname.strip("[]")
     try:
-        address = ipaddress.ip_address(hostname.strip("[]"))
-    except ValueError:
+        # What the system's resolver takes for an address, such as 127.1 and 2130706433, is one.
+        is_short = ":" not in literal and not literal.count(".") == 3
+        address = ipaddress.ip_address(socket.inet_aton(literal) if is_short else literal)
+    except (ValueError, OSError):
         return False
-    return address.is_private or address.is_link_local or address.is_unspecified
+    return not address.is_global
 
 
 def all_scopes(challenge: Challenge, scopes: Scopes) -> tuple[str, ...]:

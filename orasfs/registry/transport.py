@@ -8,7 +8,6 @@ INVARIANT: every call ends within `total_seconds`, and no body grows beyond its 
 """
 
 import logging
-import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from orasfs.registry import protocol, route
 from orasfs.registry.auth import Authorizer
 from orasfs.registry.endpoint import Endpoint
 from orasfs.registry.faults import FOREIGN, unreachable
+from orasfs.registry.lanes import Lane, context_for, lane_of, proxy_context_for
 from orasfs.registry.pools import Pools
 from orasfs.registry.protocol import Answer
 from orasfs.registry.settings import RegistrySettings
@@ -64,8 +64,7 @@ class Call:
         return self.method in ("GET", "HEAD")
 
 
-# (whether the requests are TLS, the proxy's URL or None) -> a transport for such requests
-TransportFactory = Callable[[bool, str | None], httpx.AsyncBaseTransport]
+TransportFactory = Callable[[Lane], httpx.AsyncBaseTransport]
 
 
 class Transport:
@@ -75,8 +74,7 @@ class Transport:
         endpoint: where the registry is.
         settings: deadlines, retries and trust.
         authorizer: answers what the registry wants to know of who asks; by default, nobody.
-        transport_factory: makes the httpx transport for requests with or without TLS, by a proxy
-            or directly.
+        transport_factory: makes the httpx transport for the requests of a lane.
         sleep: waits between attempts.
     """
 
@@ -93,10 +91,12 @@ class Transport:
         self._settings = settings
         self._new_transport = transport_factory or self._http_transport
         self._sleep = sleep
-        self._authorizer = authorizer or new_authorizer(endpoint, settings, Pools(settings))
+        self._authorizer = authorizer or new_authorizer(
+            endpoint, settings, Pools(endpoint, settings)
+        )
         self._limiter = trio.CapacityLimiter(settings.concurrency)
         self._thread_limiter = trio.CapacityLimiter(settings.concurrency)
-        self._transports: dict[tuple[bool, str | None], httpx.AsyncBaseTransport] = {}
+        self._transports: dict[Lane, httpx.AsyncBaseTransport] = {}
         self._warned: set[str] = set()
 
     def __repr__(self) -> str:
@@ -236,27 +236,24 @@ class Transport:
         return Answer(url, response.status_code, fields, body)
 
     def _transport_for(self, url: str) -> httpx.AsyncBaseTransport:
-        key = (url.startswith("https:"), route.proxy_for(url))
-        if key not in self._transports:
-            self._transports[key] = self._new_transport(*key)
-        return self._transports[key]
+        lane = lane_of(url, self._endpoint)
+        if lane not in self._transports:
+            self._transports[lane] = self._new_transport(lane)
+        return self._transports[lane]
 
-    def _http_transport(self, is_tls: bool, proxy: str | None) -> httpx.AsyncBaseTransport:  # noqa: FBT001 - a key
-        # Reading the certificate store takes longer than a request; plain HTTP does without.
-        needs_context = is_tls or (proxy or "").startswith("https:")
-        context = self._settings.ssl_context
-        if context is None and needs_context:
-            context = ssl.create_default_context()
+    def _http_transport(self, lane: Lane) -> httpx.AsyncBaseTransport:
         connections = self._settings.concurrency
+        proxy_context = proxy_context_for(lane, self._settings)
         return httpx.AsyncHTTPTransport(
-            verify=context or False,  # False is for plain HTTP, where nothing is verified
+            # False is for plain HTTP, where nothing is verified.
+            verify=context_for(lane, self._settings) or False,
             trust_env=False,  # route.proxy_for decides, the same for both HTTP paths
             limits=httpx.Limits(
                 max_connections=connections,
                 max_keepalive_connections=connections,
                 keepalive_expiry=_KEEPALIVE_SECONDS,
             ),
-            proxy=httpx.Proxy(proxy) if proxy else None,
+            proxy=httpx.Proxy(lane.proxy, ssl_context=proxy_context) if lane.proxy else None,
         )
 
     def _warn_once(self, answer: Answer) -> None:

@@ -1,7 +1,10 @@
 """Whom to trust by TLS, and who to be: certificates from options and from docker's certs.d.
 
-Owns which files make the context of a registry; both HTTP paths share it through
-`RegistrySettings.ssl_context`. Reads files, and makes no request.
+Owns which files make the contexts of a registry; both HTTP paths share them through
+`RegistrySettings`. Reads files, and makes no request.
+
+INVARIANT: a client certificate is in the context for the registry's own origin only. A server that
+the registry redirects to learns by it who asks, and could use it no worse than a password.
 """
 
 import ssl
@@ -31,12 +34,17 @@ class TrustOptions:
 
 
 def make_context(
-    options: TrustOptions, host: str, *, certificates: Path = CERTIFICATES
+    options: TrustOptions,
+    host: str,
+    *,
+    certificates: Path = CERTIFICATES,
+    is_foreign: bool = False,
 ) -> ssl.SSLContext | None:
     """Return the TLS context for a registry; None if the system's certificates are all there is.
 
     `certificates` is docker's directory: below it is one for each `HOST[:PORT]`, with authorities
-    in `*.crt`, and pairs of `NAME.cert` and `NAME.key` (dockerd, "certs.d").
+    in `*.crt`, and pairs of `NAME.cert` and `NAME.key` (dockerd, "certs.d"). The context for all
+    other hosts that the registry leads to, `is_foreign`, trusts the same and shows nothing.
 
     Raises:
         InvalidInput: a file cannot be read, or is no certificate.
@@ -48,6 +56,8 @@ def make_context(
         authorities.append(options.ca_file)
     if options.cert_file is not None:
         pairs = [(options.cert_file, options.key_file or options.cert_file)]
+    if is_foreign:
+        pairs = []
     if not authorities and not pairs and not options.is_insecure:
         return None
     context = ssl.create_default_context()

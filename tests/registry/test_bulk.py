@@ -22,6 +22,7 @@ from orasfs.errors import (
 from orasfs.oci.digest import Digest
 from orasfs.registry.bulk import BulkTransport
 from orasfs.registry.endpoint import Endpoint
+from orasfs.registry.lanes import Lane
 from orasfs.registry.retry import RetryPolicy
 from orasfs.registry.settings import RegistrySettings
 from orasfs.registry.stream import ResumingStream
@@ -104,7 +105,7 @@ def test_ranges_are_closed(registry: FakeRegistry, bulk: BulkTransport) -> None:
 def test_connection_is_used_again(registry: FakeRegistry, bulk: BulkTransport) -> None:
     for start in range(0, 100, 10):
         read(open_blob(bulk, start, start + 10))
-    manager = bulk._pools._managers[False, None, ""]
+    manager = bulk._pools._managers[Lane(is_tls=False, is_own=True), ""]
     pool = manager.connection_from_url(f"http://{registry.host}")
     assert (pool.num_connections, pool.num_requests) == (1, 10)
 

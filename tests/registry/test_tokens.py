@@ -27,9 +27,10 @@ def answer(document: object, **headers: str) -> Answer:
     [
         ("https://registry-1.docker.io", "https://auth.docker.io/token"),
         ("http://127.0.0.1:5000", "http://127.0.0.1:5001/token"),
-        ("http://localhost:5000", "http://127.0.0.1:5001/token"),
-        ("https://10.0.0.5", "https://10.0.0.6/token"),
+        ("http://127.0.0.1:5000", "http://localhost:5001/token"),
         ("https://10.0.0.5:5000", "https://10.0.0.5/token"),
+        ("https://10.0.0.5", "https://auth.corp.example/token"),
+        ("https://registry.example", "https://8.8.8.8/token"),
         ("http://registry.example", "http://registry.example:81/token"),
     ],
 )
@@ -41,7 +42,15 @@ def test_realms_that_get_credentials(registry: str, realm: str) -> None:
     ("registry", "realm"),
     [
         ("https://registry.example", "http://registry.example/token"),
+        ("https://10.0.0.5", "http://10.0.0.5/token"),
+        ("https://10.0.0.5", "https://10.0.0.6/token"),
+        ("http://localhost:5000", "http://127.0.0.1:5001/token"),
         ("https://registry.example", "https://127.0.0.1/token"),
+        ("https://registry.example", "https://127.1/token"),
+        ("https://registry.example", "https://2130706433/token"),
+        ("https://registry.example", "https://0x7f.0.0.1/token"),
+        ("https://registry.example", "https://[::ffff:10.0.0.1]/token"),
+        ("https://registry.example", "https://100.64.0.1/token"),
         ("https://registry.example", "https://localhost/token"),
         ("https://registry.example", "https://[::1]:5000/token"),
         ("https://registry.example", "https://10.0.0.1/token"),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from orasfs.errors import ConnectionRefused
+from orasfs.registry.endpoint import Endpoint
 from orasfs.registry.pools import Pools
 from orasfs.registry.retry import RetryPolicy
 from orasfs.registry.settings import RegistrySettings
@@ -29,7 +30,7 @@ def waits() -> list[float]:
 
 @pytest.fixture
 def service(waits: list[float]) -> Iterator[TokenService]:
-    pools = Pools(SETTINGS)
+    pools = Pools(Endpoint("registry.example"), SETTINGS)
     yield TokenService(SETTINGS, pools, wait=waits.append, clock=lambda: sum(waits))
     pools.clear()
 

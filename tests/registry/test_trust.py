@@ -12,10 +12,14 @@ from orasfs.errors import InvalidInput, TLSFailure, Unreachable
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.registry.client import RemoteRegistry
+from orasfs.registry.endpoint import Endpoint
+from orasfs.registry.lanes import Lane, context_for, lane_of, proxy_context_for
 from orasfs.registry.retry import RetryPolicy
 from orasfs.registry.settings import RegistrySettings
 from orasfs.registry.trust import TrustOptions, make_context
 from tests.fakes.registry import FakeRegistry
+from tests.support.loopback import Exchange
+from tests.support.publish import publish_files
 
 HOST = "registry.example:5000"
 
@@ -93,6 +97,85 @@ async def test_certificates_of_docker_are_found_by_the_registrys_name(
         client.private_key_pem.write_to_path(directory / "client.key")
         await ping(registry, make_context(TrustOptions(), registry.host, certificates=tmp_path))
         assert make_context(TrustOptions(), "another.example", certificates=tmp_path) is None
+
+
+class Watched(FakeRegistry):
+    """Notes who showed a certificate."""
+
+    def __init__(self, tls: ssl.SSLContext) -> None:
+        super().__init__(tls)
+        self.shown: list[bool] = []
+
+    def respond(self, exchange: Exchange) -> None:
+        assert isinstance(exchange.connection, ssl.SSLSocket)
+        self.shown.append(bool(exchange.connection.getpeercert()))
+        super().respond(exchange)
+
+
+def asking_context(authority: trustme.CA, mode: ssl.VerifyMode) -> ssl.SSLContext:
+    """A server's context that asks for a client certificate."""
+    context = server_context(authority)
+    context.verify_mode = mode
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.mark.parametrize("what", ["blob", "manifest"])
+async def test_client_certificates_are_shown_to_the_registry_and_to_no_redirect_target(
+    authority: trustme.CA, ca_file: Path, tmp_path: Path, what: str
+) -> None:
+    client = authority.issue_cert("me@example")
+    client.private_key_and_cert_chain_pem.write_to_path(tmp_path / "me.pem")
+    options = TrustOptions(ca_file, tmp_path / "me.pem")
+    content = b"content"
+    blob = Descriptor("application/octet-stream", Digest.of(content), len(content))
+    with (
+        Watched(asking_context(authority, ssl.CERT_REQUIRED)) as registry,
+        Watched(asking_context(authority, ssl.CERT_OPTIONAL)) as storage,
+    ):
+        for server in (registry, storage):
+            publish_files(server, "a", "v1", **{"f.txt": content})
+        location = f"https://{storage.host}/v2/a/manifests/v1"
+        registry.fail("/manifests/", status=307, headers={"Location": location})
+        registry.blob_location = f"https://{storage.host}/storage/"
+        settings = RegistrySettings(
+            ssl_context=make_context(options, registry.host, certificates=tmp_path),
+            foreign_ssl_context=make_context(
+                options, registry.host, certificates=tmp_path, is_foreign=True
+            ),
+            retry=RetryPolicy(attempts=1),
+        )
+        remote = RemoteRegistry(registry.host, settings)
+        if what == "manifest":
+            await remote.repository("a").resolve("v1")
+        else:
+            stream = await trio.to_thread.run_sync(remote.repository("a").open_stream, blob)
+            assert stream.readinto(memoryview(bytearray(10))) == len(content)
+            stream.close()
+        await remote.aclose()
+        assert registry.shown == [True]
+        assert storage.shown == [False]
+
+
+def test_the_token_service_of_another_origin_gets_no_client_certificate() -> None:
+    own, foreign = (ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for _ in range(2))
+    settings = RegistrySettings(ssl_context=own, foreign_ssl_context=foreign)
+    endpoint = Endpoint("registry.example")
+    for url, expected in (
+        ("https://registry.example:443/token", own),
+        ("https://REGISTRY.example/token", own),
+        ("https://registry.example:8443/token", foreign),
+        ("https://auth.example/token", foreign),
+    ):
+        assert context_for(lane_of(url, endpoint), settings) is expected
+
+
+def test_a_proxy_is_shown_no_client_certificate() -> None:
+    own, foreign = (ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) for _ in range(2))
+    settings = RegistrySettings(ssl_context=own, foreign_ssl_context=foreign)
+    for is_own in (True, False):
+        lane = Lane(is_tls=True, is_own=is_own, proxy="https://proxy.example:3128")
+        assert proxy_context_for(lane, settings) is foreign
 
 
 def test_files_that_are_no_use_are_named(tmp_path: Path, ca_file: Path) -> None:
