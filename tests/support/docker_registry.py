@@ -5,8 +5,10 @@ with DockerRegistry(tmp_path) as registry:
     mount(f"{registry.host}/team/hello")
 """
 
+import contextlib
 import http.client
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -21,6 +23,7 @@ from tests.support.publish import OCI_MANIFEST, digest_of, publish_layout
 
 START_SECONDS = 20
 REQUEST_SECONDS = 60
+_PORTS_TRIED = 20
 
 _CONFIGURATION = """\
 version: 0.1
@@ -46,11 +49,18 @@ def docker_registry_binary() -> str | None:
 
 
 def free_port() -> int:
-    """Return a loopback port that nothing listens at now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port that nothing listens at now.
+
+    It is none of those that the kernel gives away (ip(7), ip_local_port_range): tests that run
+    beside this one cannot be given it, however long nobody listens at it.
+    """
+    given_away = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
+    highest = int(given_away.split()[0]) - 1
+    for port in random.sample(range(min(10_000, highest - 1), highest), _PORTS_TRIED):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port")
 
 
 class DockerRegistry:
