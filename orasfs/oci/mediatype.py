@@ -29,6 +29,10 @@ _TAR_TYPE = re.compile(
     r"application/vnd\.(oci\.image\.layer(\.nondistributable)?\.v1\.tar(\+gzip|\+zstd)?"
     r"|docker\.image\.rootfs(\.foreign)?\.diff\.tar(\.gzip|\.zstd)?)",
 )
+_NONDISTRIBUTABLE = re.compile(
+    r"application/vnd\.(oci\.image\.layer\.nondistributable\.v1\.tar(\+gzip|\+zstd)?"
+    r"|docker\.image\.rootfs\.foreign\.diff\.tar(\.gzip)?)",
+)
 _VALID = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 )
@@ -37,6 +41,14 @@ _VALID = re.compile(
 def is_image_layer(media_type: str) -> bool:
     """Tell whether `media_type` is one of the layer types of a container image."""
     return _TAR_TYPE.fullmatch(media_type) is not None
+
+
+def is_nondistributable(media_type: str) -> bool:
+    """Tell whether a layer of `media_type` is not pushed: it stays at the URLs that it names.
+
+    Source: image-spec v1.1 layer.md, Non-Distributable Layers; oras-go's descriptor.IsForeignLayer.
+    """
+    return _NONDISTRIBUTABLE.fullmatch(media_type) is not None
 
 
 def is_valid(media_type: str) -> bool:

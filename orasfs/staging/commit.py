@@ -133,7 +133,7 @@ async def put(
     Args:
         uploaded: what is put.
         target: where its blobs are.
-        tag: the name.
+        tag: the name; or the manifest's digest, to be known by that alone.
         expected: what the tag must name now.
         before: earlier attempts, which may have succeeded although their answers were lost.
 
@@ -159,32 +159,34 @@ async def put(
         await push(expected=ours[0])
 
 
-async def commit(
-    staged: Staged,
+async def conclude(
+    uploaded: Uploaded,
     target: Target,
-    tag: str,
-    around: Surroundings,
+    name: str,
+    directory: Path,
     progress: Progress,
     *,
     expected: Expectation,
-) -> Uploaded:
-    """Upload and put. On failure the draft is as it was, and doing it again completes it.
+) -> None:
+    """Note durably what is about to be put, and put it.
+
+    Args:
+        uploaded: what is put.
+        target: where its blobs are.
+        name: the tag; or the manifest's digest, to be known by that alone.
+        directory: where the note is kept.
+        progress: of the commit.
+        expected: what the tag must name now.
 
     Raises:
-        OrasfsError: as `upload` and `put`.
+        StorageFull: the note cannot be written.
+        OrasfsError: as `put`.
     """
-    uploaded = await upload(staged, target, around, progress)
     progress.phase = Phase.TAGGING
-    note = partial(
-        note_attempt,
-        staged.directory,
-        uploaded.before,
-        uploaded.created_seconds,
-        uploaded.descriptor.digest,
-    )
+    digest = uploaded.descriptor.digest
+    note = partial(note_attempt, directory, uploaded.before, uploaded.created_seconds, digest)
     await trio.to_thread.run_sync(note)
-    await put(uploaded, target, tag, expected=expected, before=uploaded.before)
-    return uploaded
+    await put(uploaded, target, name, expected=expected, before=uploaded.before)
 
 
 @dataclass(slots=True)

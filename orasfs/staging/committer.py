@@ -20,8 +20,9 @@ from orasfs.errors import Aborted, Busy, OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import ANY, Expectation, Target
-from orasfs.staging.commit import Uploaded, commit, put, upload
-from orasfs.staging.contents import LocalBlob
+from orasfs.staging.commit import Uploaded, conclude, put, upload
+from orasfs.staging.contents import LocalBlob, small_blob
+from orasfs.staging.copying import Copier, Origin
 from orasfs.staging.draft import Draft
 from orasfs.staging.order import Order, Preparation
 from orasfs.staging.progress import Phase, Progress
@@ -205,17 +206,45 @@ class Committer:
     async def _commit(self, draft: Draft, report: Report) -> None:
         report.progress.phase = Phase.PUSHING
         order = await self._prepare(draft)
-        version, staged = await trio.to_thread.run_sync(order.take)
         target = self._target(order.registry, order.repository)
-        around = order.surroundings(self._mounts_from(order), self._now)
-        if not order.tag:
-            uploaded = await upload(staged, target, around, report.progress)
+        if order.is_copy and order.origin is not None:
+            uploaded = await self._copy(order, order.origin, target, report)
+            version = await trio.to_thread.run_sync(order.version)
+        else:
+            version, uploaded = await self._upload(order, target, report)
+        if order.subject is None and not order.tag:
             self._ready[draft.id] = _Ready(version, uploaded)
             return
-        uploaded = await commit(
-            staged, target, order.tag, around, report.progress, expected=order.expected
-        )
+        name = order.tag or str(uploaded.descriptor.digest)
+        expected = order.expected if order.tag else ANY
+        await conclude(uploaded, target, name, draft.directory, report.progress, expected=expected)
         await self._finish(draft, order, order.tag, uploaded, report)
+
+    async def _upload(
+        self, order: Order, target: Target, report: Report
+    ) -> tuple[bytes, Uploaded]:
+        """Make and bring the blobs; if the artifact is its base still, also what refers to it."""
+        version, staged = await trio.to_thread.run_sync(order.take)
+        around = order.surroundings(self._mounts_from(order), self._now)
+        uploaded = await upload(staged, target, around, report.progress)
+        origin = order.origin
+        if origin is None or not origin.with_referrers:
+            return version, uploaded
+        if origin.root.digest != uploaded.descriptor.digest:
+            report.progress.warnings += (
+                "it is not what it was copied from, so what refers to that is not copied",
+            )
+        else:
+            await self._copy(order, origin, target, report)
+        return version, uploaded
+
+    async def _copy(
+        self, order: Order, origin: Origin, target: Target, report: Report
+    ) -> Uploaded:
+        """Bring all that an artifact consists of, but for its tag."""
+        copier = Copier(origin, target, self._mounts_from(order), report.progress)
+        raw = await copier.bring()
+        return Uploaded(small_blob(origin.root, raw), (), self._now())
 
     async def _publish(
         self, draft: Draft, tag: str, expected: Expectation, report: Report
@@ -241,10 +270,11 @@ class Committer:
         report.progress.phase = Phase.KEEPING
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._keep, draft, order, uploaded)
-        self._keeper.note_tag(order.registry, order.repository, tag, uploaded.descriptor)
+        if tag:
+            self._keeper.note_tag(order.registry, order.repository, tag, uploaded.descriptor)
         self._ready.pop(report.draft_id, None)
-        for blob in uploaded.blobs:
-            known = self._mountable.setdefault((order.registry, blob.descriptor.digest), {})
+        for digest in {blob.digest for blob in report.progress.blobs if blob.digest}:
+            known = self._mountable.setdefault((order.registry, digest), {})
             known[order.repository] = None
         totals = report.progress.totals()
         logger.info(

@@ -83,27 +83,62 @@ class StreamContent:
         return self.descriptor.size
 
     def open(self) -> BinaryIO:
-        """Open a stream from its beginning."""
-        return io.BufferedReader(_Stream(self.streamer.open_stream(self.descriptor)), HASH_BYTES)
+        """Open it at its beginning; nothing is asked for before it is read or sought."""
+        return io.BufferedReader(_Stream(self.streamer, self.descriptor), HASH_BYTES)
 
 
 class _Stream(io.RawIOBase):
-    """A stream of a blob as a file."""
+    """A blob that is streamed, as a file: another place in it is another stream."""
 
-    def __init__(self, stream: BlobStream) -> None:
+    def __init__(self, streamer: BlobStreamer, descriptor: Descriptor) -> None:
         super().__init__()
-        self._stream = stream
+        self._streamer = streamer
+        self._descriptor = descriptor
+        self._stream: BlobStream | None = None
+        self._position = 0
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        if whence != io.SEEK_SET:
+            offset += self._position if whence == io.SEEK_CUR else self._descriptor.size
+        if offset != self._position:
+            self._drop()
+        self._position = offset
+        return offset
+
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]  # all that BufferedReader gives
-        return self._stream.readinto(memoryview(buffer))
+        if self._position >= self._descriptor.size:
+            return 0
+        stream = self._stream or self._open()
+        count = stream.readinto(memoryview(buffer))
+        self._position += count
+        return count
 
     def close(self) -> None:
-        if not self.closed:
-            self._stream.close()
+        self._drop()
         super().close()
+
+    def _open(self) -> BlobStream:
+        self._stream = stream = self._streamer.open_stream(self._descriptor, self._position)
+        with memoryview(bytearray(HASH_BYTES)) as skipped:
+            while stream.offset < self._position:  # the source took no notice of the range
+                left = self._position - stream.offset
+                if not stream.readinto(skipped[: min(left, HASH_BYTES)]):
+                    break
+        return stream
+
+    def _drop(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
 
 @dataclass(frozen=True, slots=True)

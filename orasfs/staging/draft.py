@@ -5,7 +5,9 @@ Owns `tree/` and `metadata/` of a draft's directory; a commit may keep things of
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from orasfs.errors import Busy
 from orasfs.oci.digest import Digest
@@ -13,6 +15,7 @@ from orasfs.oci.manifest import Manifest
 from orasfs.staging import localdisk, settings
 from orasfs.staging.capture import Captured, capture
 from orasfs.staging.draftrecord import BaseReference, DraftKey, DraftRecord, write_record
+from orasfs.staging.identity import Identity
 from orasfs.staging.localdisk import translated
 from orasfs.staging.openfile import OpenStaged
 from orasfs.staging.pack import PackSettings
@@ -25,6 +28,35 @@ CONFIG = "config"
 COMMITTED = "committed"
 
 
+class Watcher(Protocol):
+    """Who is told, at once and on the event loop, of what is written into drafts."""
+
+    def wrote(self, draft: "Draft", opened: OpenStaged) -> None:
+        """Learn that something was written."""
+        ...
+
+    def closed(self, draft: "Draft", identity: Identity) -> None:
+        """Learn that a file that was open for writing is closed."""
+        ...
+
+    def dropped(self, draft: "Draft") -> None:
+        """Learn that a draft is gone."""
+        ...
+
+
+class NoWatcher:
+    """Takes no notice."""
+
+    def wrote(self, draft: "Draft", opened: OpenStaged) -> None:
+        """Ignore it."""
+
+    def closed(self, draft: "Draft", identity: Identity) -> None:
+        """Ignore it."""
+
+    def dropped(self, draft: "Draft") -> None:
+        """Ignore it."""
+
+
 class Draft:
     """A staged directory on its way to become an artifact.
 
@@ -35,19 +67,29 @@ class Draft:
         base: what its content began from, None for nothing.
         expected: what the tag named when the draft began, None for nothing.
         created: seconds since the epoch.
+        subject: the manifest to which it is to be attached, None for an artifact of its own.
         tree: its content.
         metadata: what is written into its `.oras`.
         writers: how many files are open for writing.
         is_committing: whether nobody may change it now.
+        watcher: is told of what is written into it.
     """
 
-    def __init__(self, directory: Path, record: "DraftRecord", lock: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        record: "DraftRecord",
+        lock: int,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self.watcher = watcher or NoWatcher()
         self.id = directory.name
         self.directory = directory
         self.key = record.key
         self.base = record.base
         self.expected = record.expected
         self.created = record.created
+        self.subject = record.subject
         self.tree = Workspace(directory / TREE)
         self.metadata = Workspace(directory / METADATA)
         self.writers = 0
@@ -56,6 +98,16 @@ class Draft:
 
     def __repr__(self) -> str:
         return f"<Draft {self.id} {self.key}>"
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it is its base as it is, and nothing of it can be changed."""
+        return self.base is not None and self.base.is_whole
+
+    @property
+    def wants_referrers(self) -> bool:
+        """Whether a copy takes along what refers to its base."""
+        return self.tree.attribute(self.tree.top, settings.REFERRERS) == b"1"
 
     @property
     def is_forced(self) -> bool:
@@ -75,10 +127,12 @@ class Draft:
         """Count an open file as long as it is open, if it is open for writing."""
         if opened.is_writable:
             self.writers += 1
-            opened.on_close = self._writer_closed
+            opened.on_close = partial(self._writer_closed, opened.identity)
+            opened.on_write = partial(self.watcher.wrote, self)
 
-    def _writer_closed(self) -> None:
+    def _writer_closed(self, identity: Identity) -> None:
         self.writers -= 1
+        self.watcher.closed(self, identity)
 
     def capture(self) -> Captured:
         """Return the content as values. Blocks.
@@ -125,7 +179,7 @@ class Draft:
         Raises:
             StorageFull: the disk is full; nothing has changed.
         """
-        record = DraftRecord(self.key, base, expected, self.created)
+        record = DraftRecord(self.key, base, expected, self.created, self.subject)
         write_record(self.directory, record)
         self.base, self.expected = base, expected
 
@@ -139,7 +193,8 @@ class Draft:
 
     def rename(self, key: DraftKey) -> None:
         """Take another name, durably; for `DraftStore` alone."""
-        write_record(self.directory, DraftRecord(key, self.base, self.expected, self.created))
+        record = DraftRecord(key, self.base, self.expected, self.created, self.subject)
+        write_record(self.directory, record)
         self.key = key
 
     def close(self) -> None:

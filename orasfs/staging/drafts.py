@@ -17,9 +17,10 @@ from pathlib import Path
 from time import time
 
 from orasfs.errors import AlreadyExists, Busy, OrasfsError
+from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.staging import localdisk
-from orasfs.staging.draft import COMMITTED, METADATA, TREE, Draft
+from orasfs.staging.draft import COMMITTED, METADATA, TREE, Draft, Watcher
 from orasfs.staging.draftrecord import (
     BaseReference,
     DraftKey,
@@ -43,6 +44,7 @@ class DraftStore:
         root: the directory of all drafts of this user.
         is_ours: whether a draft of that name has a place in this mount; others are left alone.
         now: seconds since the epoch.
+        watcher: is told of what is written into them.
 
     Raises:
         StorageFull: the disk is full.
@@ -55,7 +57,9 @@ class DraftStore:
         *,
         is_ours: Callable[[DraftKey], bool] = lambda _: True,
         now: Callable[[], float] = time,
+        watcher: Watcher | None = None,
     ) -> None:
+        self._watcher = watcher
         self._root = root
         self._is_ours = is_ours
         self._now = now
@@ -93,8 +97,9 @@ class DraftStore:
         key: DraftKey,
         base: BaseReference | None = None,
         expected: Digest | None = None,
+        subject: Descriptor | None = None,
     ) -> Draft:
-        """Begin an empty draft, durably.
+        """Begin an empty draft, durably; `subject` is what its key says that it is attached to.
 
         Raises:
             AlreadyExists: there is one of that name.
@@ -113,12 +118,12 @@ class DraftStore:
                 os.setxattr(directory / TREE, PENDING, b"")
         if lock is None:  # pragma: no cover - nobody else can know the new directory
             raise Busy(f"{key} cannot be locked")
-        record = DraftRecord(key, base, expected, self._now())
+        record = DraftRecord(key, base, expected, self._now(), subject)
         try:
             write_record(directory, record)
             with translated("begin a draft"):
                 localdisk.sync_directory(self._root)
-            draft = Draft(directory, record, lock)
+            draft = Draft(directory, record, lock, self._watcher)
         except OrasfsError:
             os.close(lock)
             shutil.rmtree(directory, ignore_errors=True)
@@ -146,6 +151,7 @@ class DraftStore:
             draft.directory.rename(self._root / _TRASH / draft.id)
             localdisk.sync_directory(self._root)
         del self._drafts[draft.key]
+        draft.watcher.dropped(draft)
         draft.close()
         logger.info("draft dropped id=%s key=%s", draft.id, draft.key)
 
@@ -174,7 +180,7 @@ class DraftStore:
                     directory.rename(self._root / _TRASH / directory.name)
                     os.close(lock)
                     return None
-                return Draft(directory, read_record(directory), lock)
+                return Draft(directory, read_record(directory), lock, self._watcher)
             except (OrasfsError, OSError):
                 os.close(lock)
                 raise

@@ -5,21 +5,24 @@ Owns the step from names to the registry's own ones, and what a draft's state me
 
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import trio
 
+from orasfs.errors import InvalidInput
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.reference import qualify
 from orasfs.oci.storage import ANY, BlobContent, Expectation
 from orasfs.staging.commit import FetchKept, Staged, Surroundings
+from orasfs.staging.copying import Origin
 from orasfs.staging.draft import CONFIG, METADATA, TREE, Draft
 from orasfs.staging.fingerprint import fingerprint
 from orasfs.staging.pack import PackSettings
 from orasfs.staging.revise import Base
+from orasfs.staging.settings import ARTIFACT_TYPE
 from orasfs.staging.tree import ContentKey
 from orasfs.staging.upload import MountsFrom
 
@@ -45,6 +48,10 @@ class Order:
         take: returns fingerprint and content of the draft. Blocks.
         mounts_from: repositories of that registry that may have its blobs.
         fetch_kept: returns the bytes of a layer of the base, if they can be had.
+        origin: where it is copied from, if it is what its base is or its base's referrers are
+            wanted.
+        is_copy: whether nothing of the base can have been changed, so that all is copied.
+        subject: what it is attached to: it gets no tag.
     """
 
     registry: str
@@ -55,10 +62,14 @@ class Order:
     take: Callable[[], Taken] = field(repr=False)
     mounts_from: tuple[str, ...] = ()
     fetch_kept: FetchKept = field(default=fetch_nothing, repr=False)
+    origin: Origin | None = None
+    is_copy: bool = False
+    subject: Descriptor | None = None
 
     def reference(self, tag: str) -> str:
-        """Return how every client calls what has this tag."""
-        return f"{self.registry}{'/' if self.repository else ''}{self.repository}:{tag}"
+        """Return how every client calls what has this tag; for "" without one."""
+        name = f"{self.registry}{'/' if self.repository else ''}{self.repository}"
+        return f"{name}:{tag}" if tag else name
 
     def surroundings(self, mounts_from: MountsFrom, now: Callable[[], int]) -> Surroundings:
         """Return what a commit needs besides the content and the target."""
@@ -73,6 +84,7 @@ def make_order(
     defaults: PackSettings,
     base: Base | None = None,
     fetch_kept: FetchKept = fetch_nothing,
+    origin: Origin | None = None,
 ) -> Order:
     """Return how a draft is committed.
 
@@ -81,10 +93,12 @@ def make_order(
         defaults: how it is packed where nothing else is said.
         base: what it began from and has not changed.
         fetch_kept: returns the bytes of a layer of the base, if they can be had.
+        origin: where the base is.
     """
-    key, origin = draft.key, draft.base
-    is_near = origin is not None and origin.registry == key.registry
-    mounts_from = (full_name(origin.registry, origin.repository),) if origin and is_near else ()
+    key, near = draft.key, draft.base
+    if near is not None and near.registry != key.registry:
+        near = None
+    mounts_from = (full_name(near.registry, near.repository),) if near else ()
     return Order(
         registry=key.registry,
         repository=full_name(key.registry, key.repository),
@@ -94,6 +108,9 @@ def make_order(
         take=partial(_take, draft, defaults, base),
         mounts_from=mounts_from,
         fetch_kept=fetch_kept,
+        origin=origin,
+        is_copy=origin is not None and draft.is_copy,
+        subject=draft.subject,
     )
 
 
@@ -111,10 +128,28 @@ def _take(draft: Draft, defaults: PackSettings, base: Base | None) -> Taken:
     version = draft_version(draft)
     captured = draft.capture()
     settings = draft.settings(captured, defaults, base.manifest if base else None)
+    if draft.subject is not None:
+        settings = attached(settings, draft.subject)
     config = draft.metadata_file(CONFIG)
     known = partial(_known, draft)
     staged = Staged(captured.tree, settings, draft.directory, open_staged, base, config, known)
     return version, staged
+
+
+def attached(settings: PackSettings, subject: Descriptor) -> PackSettings:
+    """Return the settings of what refers to `subject`.
+
+    Raises:
+        InvalidInput: no artifact type is set, which the reference client wants, too.
+    """
+    fields = settings.fields
+    if not fields.artifact_type:
+        raise InvalidInput(
+            "what is attached needs an artifact type: "
+            f"setfattr -n {ARTIFACT_TYPE} -v application/vnd.example.sbom DRAFT"
+        )
+    plain = Descriptor(subject.media_type, subject.digest, subject.size)
+    return replace(settings, fields=replace(fields, subject=plain))
 
 
 def _known(draft: Draft, status: os.stat_result) -> str | None:

@@ -33,6 +33,7 @@ PACK = f"{PREFIX}pack"
 COMPRESSION = f"{PREFIX}compression"
 LINKS = f"{PREFIX}links"
 FORCE = f"{PREFIX}force"
+REFERRERS = f"{PREFIX}referrers"
 
 MANIFEST_KEY = "$manifest"
 CONFIG_KEY = "$config"
@@ -95,6 +96,7 @@ _CHECKS: Mapping[str, Callable[[str, str], None]] = {
     COMPRESSION: _choice(*(each.value for each in Compression)),
     LINKS: _choice("any", "inside"),
     FORCE: _choice("0", "1"),
+    REFERRERS: _choice("0", "1"),
 }
 _OF_ENTRIES = frozenset({MEDIA_TYPE, PACK})
 

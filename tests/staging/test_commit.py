@@ -22,7 +22,7 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.oci.storage import ANY, BlobContent, Expectation
 from orasfs.staging import contents
-from orasfs.staging.commit import FetchKept, Staged, Surroundings, Uploaded, commit, put, upload
+from orasfs.staging.commit import FetchKept, Staged, Surroundings, Uploaded, put, upload
 from orasfs.staging.contents import BytesContent
 from orasfs.staging.manifest import ManifestFields, config_descriptor
 from orasfs.staging.pack import PackSettings
@@ -31,7 +31,7 @@ from orasfs.staging.revise import Base
 from orasfs.staging.tree import StagedDirectory
 from tests.fakes.target import MemoryTarget
 from tests.support.golden import golden_tags
-from tests.support.staged import GOLDEN_CREATED, golden_inputs, open_path, staged
+from tests.support.staged import GOLDEN_CREATED, commit, golden_inputs, open_path, staged
 
 
 async def _nothing(_descriptor: Descriptor) -> BlobContent | None:

@@ -15,14 +15,14 @@ from orasfs.errors import OrasfsError, Unauthorized
 from orasfs.registry.client import RemoteRegistry
 from orasfs.registry.retry import RetryPolicy
 from orasfs.registry.settings import RegistrySettings
-from orasfs.staging.commit import Staged, Surroundings, commit
+from orasfs.staging.commit import Staged, Surroundings
 from orasfs.staging.order import fetch_nothing, open_staged
 from orasfs.staging.pack import PackSettings
 from orasfs.staging.progress import Progress
 from orasfs.staging.tree import StagedDirectory
 from tests.fakes.pushable import PushableRegistry
 from tests.support.loopback import Exchange
-from tests.support.staged import staged
+from tests.support.staged import commit, staged
 
 REPOSITORY = "team/site"
 IMPATIENT = RetryPolicy(attempts=1)

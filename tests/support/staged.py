@@ -7,10 +7,13 @@ from pathlib import Path
 
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
+from orasfs.oci.storage import Expectation, Target
+from orasfs.staging.commit import Staged, Surroundings, Uploaded, conclude, upload
 from orasfs.staging.layerblob import write_layer
 from orasfs.staging.layers import DirectoryLayer, FileLayer
 from orasfs.staging.manifestedit import KeptLayer
 from orasfs.staging.pack import Plan
+from orasfs.staging.progress import Progress
 from orasfs.staging.tree import (
     StagedDirectory,
     StagedFile,
@@ -101,3 +104,18 @@ def _descriptor(layer: KeptLayer | FileLayer | DirectoryLayer) -> KeptLayer | De
             assert blob.digest == Digest.of(output.getvalue())
             assert blob.size == len(output.getvalue())
             return layer.descriptor(blob)
+
+
+async def commit(
+    before: Staged,
+    target: Target,
+    tag: str,
+    around: Surroundings,
+    progress: Progress,
+    *,
+    expected: Expectation,
+) -> Uploaded:
+    """Upload a staged tree and put its manifest, as the service that commits drafts does."""
+    uploaded = await upload(before, target, around, progress)
+    await conclude(uploaded, target, tag, before.directory, progress, expected=expected)
+    return uploaded
