@@ -37,7 +37,7 @@ class MemberReader:
         # Where the bytes are in one piece, which they are in all files that are not sparse.
         self._start: int | None = None
         if len(extents) == 1 and extents[0].file_offset == 0 and extents[0].length >= size:
-            self._start = extents[0].slab_offset
+            self._start = extents[0].tar_offset
 
     def __repr__(self) -> str:
         return f"<MemberReader size={self._size} extents={len(self._extents)}>"
@@ -62,8 +62,8 @@ class MemberReader:
         if self._start is not None:
             return disk.read_now(self._owner.slab_fd, self._start + offset, count)
         content = bytearray(count)
-        for place, slab_offset, length in self._pieces(offset, count):
-            piece = disk.read_now(self._owner.slab_fd, slab_offset, length)
+        for place, tar_offset, length in self._pieces(offset, count):
+            piece = disk.read_now(self._owner.slab_fd, tar_offset, length)
             if piece is None:
                 return None
             content[place : place + length] = piece
@@ -87,8 +87,8 @@ class MemberReader:
 
     def _read(self, owner: SlabOwner, offset: int, count: int) -> bytes:
         content = bytearray(count)
-        for place, slab_offset, length in self._pieces(offset, count):
-            content[place : place + length] = disk.read_fully(owner.slab_fd, slab_offset, length)
+        for place, tar_offset, length in self._pieces(offset, count):
+            content[place : place + length] = disk.read_fully(owner.slab_fd, tar_offset, length)
         return bytes(content)
 
     def _pieces(self, offset: int, count: int) -> Iterator[tuple[int, int, int]]:
@@ -102,5 +102,5 @@ class MemberReader:
             if extent.file_offset >= end:
                 return
             if start < stop:
-                slab_offset = extent.slab_offset + start - extent.file_offset
-                yield start - offset, slab_offset, stop - start
+                tar_offset = extent.tar_offset + start - extent.file_offset
+                yield start - offset, tar_offset, stop - start

@@ -98,7 +98,7 @@ def open_unpacked(directory: Path, *, max_index_bytes: int | None = None) -> Unp
         fd = os.open(directory / "slab", os.O_RDONLY | os.O_CLOEXEC)
     except (OSError, ValueError, msgspec.MsgspecError, InvalidContent, InvalidName):
         return None
-    if os.fstat(fd).st_size == summary.slab_size == index.slab_size:
+    if os.fstat(fd).st_size == summary.slab_size == index.tar_size:
         return Unpacked(index, fd, tar_digest)
     os.close(fd)
     return None

@@ -5,31 +5,41 @@ leave behind. A later member replaces an earlier one of its name; a repeated dir
 children; hard links name the earlier member, and survive when that name is replaced. What
 extraction would fail at, or would do harm, is recorded as a *problem* and left out: names that
 leave the archive, members below a symlink or a file, hard links to nothing. Nothing here ever
-follows a symlink.
+follows a symlink. Owns, too, which files go to the slab and which are blobs of their own.
 
-Memory is bounded by the limits below; a member costs about 180 bytes beside its name. Pure.
+Memory is bounded by the limits below; a member costs about 75 bytes beside its name: records are
+kept in the form of the index, names in `orasfs.tree.nametable`. Pure.
+
+INVARIANT: another thread may look at the nodes while this one adds some (`orasfs.tree.
+partialindex`): a node is complete before it is named, and naming is the last step.
 """
 
+import struct
 import zlib
 from array import array
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from orasfs.errors import ContentRefused
+from orasfs.oci.digest import Digest
 from orasfs.tree.layerindex import (
+    BLOB_BYTES,
+    ENTRY,
     EXTENT,
     HEADER,
     LENGTH,
-    LINK,
     MAGIC,
+    OWN_BLOB_BYTES,
     RECORD,
     ROOT,
     VERSION,
     Extent,
     MemberKind,
+    Place,
     RecordFlag,
 )
 from orasfs.tree.names import clean_path, show
+from orasfs.tree.nametable import NameTable
 
 MAX_MEMBERS = 2_000_000  # a megabyte of gzip can hold as many headers
 MAX_TEXT_BYTES = 128 * 1024 * 1024  # of names and symlink targets together
@@ -37,7 +47,17 @@ MAX_EXTENTS = 250_000  # of all sparse files of the layer together
 MAX_PROBLEMS = 100
 MAX_TARGET_BYTES = 4095  # PATH_MAX without the NUL
 
-_ID_BYTES = 4  # a key is its parent's number, big-endian, and a name: keys sort as listings do
+_ENTRY_OF, _RANGE, _LINKS = map(struct.Struct, ("<Q", "<II", "<I"))  # of a record
+_RANGE_AT, _LINKS_AT, _KIND_AT = 32, 40, 46
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the bytes of a file are to be put: `length` bytes, as the tar has them."""
+
+    ordinal: int
+    place: Place
+    length: int
 
 
 class IndexBuilder:
@@ -47,20 +67,28 @@ class IndexBuilder:
     """
 
     def __init__(self) -> None:
-        self._nodes: dict[bytes, int] = {}
-        self._kinds = array("B")
-        self._flags = array("B")
-        self._modes = array("H")
-        self._mtimes = array("q")
-        self._sizes = array("Q")
-        self._places = array("Q")
-        self._extent_counts = array("I")
+        self.names = NameTable()
+        self.records = bytearray()
         self._extents = bytearray()
-        self._targets = bytearray()
-        self._name_bytes = 0
+        self._blobs = bytearray()
+        self._slab_size = 0
         self._problems: list[str] = []
+        self._has_orphans = False
         self._recent = (b"", ROOT)  # the directory of the last member: most follow their siblings
         self._new_directory(RecordFlag.IMPLICIT, 0o755, 0)
+
+    def __repr__(self) -> str:
+        return f"<IndexBuilder nodes={self._count} names={len(self.names)}>"
+
+    @property
+    def first_problem(self) -> str | None:
+        """What was found wrong first, if anything."""
+        return self._problems[0] if self._problems else None
+
+    @property
+    def slab_size(self) -> int:
+        """How many bytes the slab has, of all files so far."""
+        return self._slab_size
 
     def problem(self, text: str) -> None:
         """Record what is wrong with a member that was left out; the first hundred are kept."""
@@ -79,48 +107,66 @@ class IndexBuilder:
         if not cleaned:
             self._set_directory(ROOT, mode, mtime_ns)
             return
-        key = self._key(cleaned)
-        if key is None:
+        at = self._parent_and_name(cleaned)
+        if at is None:
             return
-        node = self._nodes.get(key)
-        if node is not None and self._kinds[node] == MemberKind.DIRECTORY:
+        node = self.names.find(*at)
+        if node is not None and self._kind(node) == MemberKind.DIRECTORY:
             self._set_directory(node, mode, mtime_ns)
         else:
-            self._name(key, self._new_directory(0, mode, mtime_ns))
+            self._name(*at, self._new_directory(0, mode, mtime_ns))
 
     def add_file(
         self, path: bytes, *, mode: int, mtime_ns: int, size: int, extents: Sequence[Extent]
-    ) -> None:
-        """Add a file of `size` bytes; `extents` are sorted and do not overlap."""
-        key = self._key_of_leaf(path)
-        if key is None:
-            return
-        if not extents or (
-            len(extents) == 1 and extents[0].file_offset == 0 and extents[0].length == size
-        ):
-            place = extents[0].slab_offset if extents else len(self._extents) // EXTENT.size
-            flags = 0 if extents else RecordFlag.SPARSE
-        else:
-            place, flags = len(self._extents) // EXTENT.size, RecordFlag.SPARSE
-            if place + len(extents) > MAX_EXTENTS:
+    ) -> Placed | None:
+        """Add a file of `size` bytes; `extents` are sorted and do not overlap.
+
+        Returns: where its bytes are to be put, None if it is left out.
+        """
+        at = self._place_of_leaf(path)
+        if at is None:
+            return None
+        tar = extents[0].tar_offset if extents else 0
+        length = extents[-1].tar_offset + extents[-1].length - tar if extents else 0
+        flags, first = 0, 0
+        is_whole = len(extents) == 1 and extents[0].file_offset == 0 and length == size
+        if size and not is_whole:
+            flags, first = RecordFlag.SPARSE, len(self._extents) // EXTENT.size
+            if first + len(extents) > MAX_EXTENTS:
                 raise ContentRefused(f"tar: more than {MAX_EXTENTS} segments of sparse files")
             for extent in extents:
-                self._extents += EXTENT.pack(extent.file_offset, extent.slab_offset, extent.length)
-        node = self._new(MemberKind.FILE, flags, mode, mtime_ns, size, place, len(extents))
-        self._name(key, node)
+                self._extents += EXTENT.pack(extent.file_offset, extent.tar_offset, extent.length)
+        if is_whole and size >= OWN_BLOB_BYTES:
+            flags = RecordFlag.OWN
+            place = Place(tar, len(self._blobs) // BLOB_BYTES, 0)
+            self._blobs += bytes(BLOB_BYTES)
+        else:
+            place = Place(tar, None, self._slab_size)
+            self._slab_size += length
+        put = place.offset if place.blob is None else place.blob
+        node = self._new(
+            (tar, put, size, mtime_ns, first, len(extents)), mode, MemberKind.FILE, flags
+        )
+        self._name(*at, node)
+        return Placed(node, place, length)
+
+    def set_blob(self, number: int, digest: Digest) -> None:
+        """Say what the digest (sha256) of a file is that is a blob of its own."""
+        start = number * BLOB_BYTES
+        self._blobs[start : start + BLOB_BYTES] = bytes.fromhex(digest.hex)
 
     def add_symlink(self, path: bytes, *, mode: int, mtime_ns: int, target: bytes) -> None:
         """Add a symlink; where it leads is not judged here (orasfs.tree.packed does)."""
-        key = self._key_of_leaf(path)
-        if key is None:
+        at = self._place_of_leaf(path)
+        if at is None:
             return
         if not target or len(target) > MAX_TARGET_BYTES or b"\0" in target:
             self.problem(f"symlink {show(path)}: no valid target {show(target)}")
             return
-        place = len(self._targets)
-        self._targets += target
+        place = self.names.add_text(target)
         self._check_text()
-        self._name(key, self._new(MemberKind.SYMLINK, 0, mode, mtime_ns, len(target), place, 0))
+        fields = (0, place, len(target), mtime_ns, 0, 0)
+        self._name(*at, self._new(fields, mode, MemberKind.SYMLINK, 0))
 
     def add_hard_link(self, path: bytes, target: bytes) -> None:
         """Add a further name of the earlier file (or symlink) at `target`, a path in the tar."""
@@ -130,65 +176,38 @@ class IndexBuilder:
             self.problem(f"hard link {show(path)}: {error}")
             return
         node = self._lookup(cleaned)
-        if node is None or self._kinds[node] == MemberKind.DIRECTORY:
+        if node is None or self._kind(node) == MemberKind.DIRECTORY:
             self.problem(f"hard link {show(path)}: no earlier file {show(target)}")
             return
-        key = self._key_of_leaf(path)
-        if key is not None:
-            self._name(key, node)
+        at = self._place_of_leaf(path)
+        if at is not None:
+            self._name(*at, node)
 
-    def finish(self, slab_size: int) -> bytes:
+    def finish(self, tar_size: int) -> bytes:
         """Return the index, in the form that `LayerIndex` reads. The builder is used up."""
-        keys = sorted(self._nodes)
-        order, key_numbers, ranges = self._breadth_first(keys)
-        links = array("I", bytes(4 * len(self._kinds)))
-        for node in order:
-            links[node] += 1
-        first_entries: dict[int, int] = {}
-        records = bytearray()
-        heap = self._targets
-        for entry, node in enumerate(order):
-            name = keys[key_numbers[entry]][_ID_BYTES:] if entry else b""
-            kind, place, size = self._kinds[node], self._places[node], self._sizes[node]
-            if kind == MemberKind.DIRECTORY:
-                place, size = ranges.get(entry, (0, 0))
-            elif links[node] > 1 and first_entries.setdefault(node, entry) != entry:
-                kind, place = LINK, first_entries[node]
-            records += RECORD.pack(
-                *(len(heap), place, size, self._mtimes[node], links[node]),
-                *(self._extent_counts[node], self._modes[node], len(name)),
-                *(kind, self._flags[node]),
-            )
-            heap += name
+        return b"".join(self.sections(tar_size))
+
+    def sections(self, tar_size: int) -> Iterator[bytes | bytearray]:
+        """Yield the index in parts, so that it need not be in memory twice."""
+        entries = _sort(self.names, self.records, has_orphans=self._has_orphans)
         problems = b"".join(map(_with_length, self._problems))
-        extents = len(self._extents) // EXTENT.size
-        sizes = (len(order), extents, len(heap), len(problems), slab_size)
-        head = HEADER.pack(MAGIC, VERSION, RECORD.size, *sizes, 0)[: -LENGTH.size]
-        crc = LENGTH.pack(zlib.crc32(head))
-        return b"".join((head, crc, records, self._extents, heap, problems))
-
-    def _breadth_first(
-        self, keys: list[bytes]
-    ) -> "tuple[array[int], array[int], dict[int, tuple[int, int]]]":
-        """Number the entries that can be reached from the root.
-
-        Returns: by entry its node and the number of its key, and by directory its first entry and
-        their count. Nodes below a directory that was replaced are not reached, and so left out.
-        """
-        order, key_numbers = array("I", [ROOT]), array("I", [0])
-        ranges: dict[int, tuple[int, int]] = {}
-        entry = 0
-        while entry < len(order):
-            node = order[entry]
-            if self._kinds[node] == MemberKind.DIRECTORY:
-                low = bisect_left(keys, node.to_bytes(_ID_BYTES, "big"))
-                high = bisect_left(keys, (node + 1).to_bytes(_ID_BYTES, "big"), low)
-                if low < high:
-                    ranges[entry] = (len(order), high - low)
-                    key_numbers.extend(range(low, high))
-                    order.extend(self._nodes[key] for key in keys[low:high])
-            entry += 1
-        return order, key_numbers, ranges
+        counts = (
+            self._count,
+            len(entries) // ENTRY.size,
+            len(self._extents) // EXTENT.size,
+            len(self._blobs) // BLOB_BYTES,
+            len(self.names.heap),
+            len(problems),
+        )
+        head = HEADER.pack(MAGIC, VERSION, RECORD.size, *counts, self._slab_size, tar_size, 0)
+        head = head[: -LENGTH.size]
+        yield head + LENGTH.pack(zlib.crc32(head))
+        yield self.records
+        yield entries
+        yield self._extents
+        yield self._blobs
+        yield self.names.heap
+        yield problems
 
     def _clean(self, path: bytes) -> bytes | None:
         try:
@@ -197,83 +216,122 @@ class IndexBuilder:
             self.problem(str(error))
             return None
 
-    def _key_of_leaf(self, path: bytes) -> bytes | None:
-        """Return the key of a member that is no directory; None, with a problem, if none."""
+    def _place_of_leaf(self, path: bytes) -> tuple[int, bytes] | None:
+        """Return where a member is that is no directory; None, with a problem, if nowhere."""
         cleaned = self._clean(path)
         if cleaned is None:
             return None
         if not cleaned:
             self.problem(f"not a directory: the top of the archive, {show(path)}")
             return None
-        return self._key(cleaned)
+        return self._parent_and_name(cleaned)
 
-    def _key(self, cleaned: bytes) -> bytes | None:
-        """Return the key of a path, with its missing parents made; None if it cannot be there."""
+    def _parent_and_name(self, cleaned: bytes) -> tuple[int, bytes] | None:
+        """Return where a path is, with its missing parents made; None if it cannot be there."""
         parent_path, _, name = cleaned.rpartition(b"/")
         if parent_path == self._recent[0]:
-            return self._recent[1].to_bytes(_ID_BYTES, "big") + name
+            return self._recent[1], name
         parent = ROOT
         for part in parent_path.split(b"/") if parent_path else ():
-            key = parent.to_bytes(_ID_BYTES, "big") + part
-            node = self._nodes.get(key)
+            node = self.names.find(parent, part)
             if node is None:
                 node = self._new_directory(RecordFlag.IMPLICIT, 0o755, 0)
-                self._name(key, node)
-            elif self._kinds[node] != MemberKind.DIRECTORY:
+                self._name(parent, part, node)
+            elif self._kind(node) != MemberKind.DIRECTORY:
                 self.problem(
                     f"no symbolic link allowed on the way to {show(cleaned)}"
-                    if self._kinds[node] == MemberKind.SYMLINK
+                    if self._kind(node) == MemberKind.SYMLINK
                     else f"not a directory: {show(part)} on the way to {show(cleaned)}"
                 )
                 return None
             parent = node
         self._recent = (parent_path, parent)
-        return parent.to_bytes(_ID_BYTES, "big") + name
+        return parent, name
 
     def _lookup(self, cleaned: bytes) -> int | None:
         node: int | None = ROOT
         for part in cleaned.split(b"/") if cleaned else ():
-            if node is None or self._kinds[node] != MemberKind.DIRECTORY:
+            if node is None or self._kind(node) != MemberKind.DIRECTORY:
                 return None
-            node = self._nodes.get(node.to_bytes(_ID_BYTES, "big") + part)
+            node = self.names.find(node, part)
         return node
 
-    def _name(self, key: bytes, node: int) -> None:
-        replaced = self._nodes.get(key)
+    def _name(self, parent: int, name: bytes, node: int) -> None:
+        if len(self.names) >= MAX_MEMBERS and self.names.find(parent, name) is None:
+            raise ContentRefused(f"tar: more than {MAX_MEMBERS} members")
+        self._count_link(node, 1)
+        replaced = self.names.put(parent, name, node)
         if replaced is None:
-            self._name_bytes += len(key) - _ID_BYTES
             self._check_text()
-            if len(self._nodes) >= MAX_MEMBERS:
-                raise ContentRefused(f"tar: more than {MAX_MEMBERS} members")
-        elif self._kinds[replaced] == MemberKind.DIRECTORY:
+            return
+        self._count_link(replaced, -1)
+        if self._kind(replaced) == MemberKind.DIRECTORY:
+            self._has_orphans = True
             self._recent = (b"", ROOT)  # it may have been below what is gone
-        self._nodes[key] = node
 
     def _check_text(self) -> None:
-        if self._name_bytes + len(self._targets) > MAX_TEXT_BYTES:
+        if len(self.names.heap) > MAX_TEXT_BYTES:
             raise ContentRefused(f"tar: more than {MAX_TEXT_BYTES} bytes of names and targets")
 
+    @property
+    def _count(self) -> int:
+        return len(self.records) // RECORD.size
+
+    def _fields(self, node: int) -> tuple[int, ...]:
+        return RECORD.unpack_from(self.records, node * RECORD.size)
+
+    def _kind(self, node: int) -> int:
+        return self.records[node * RECORD.size + _KIND_AT]
+
+    def _count_link(self, node: int, step: int) -> None:
+        at = node * RECORD.size + _LINKS_AT
+        _LINKS.pack_into(self.records, at, _LINKS.unpack_from(self.records, at)[0] + step)
+
     def _set_directory(self, node: int, mode: int, mtime_ns: int) -> None:
-        self._flags[node] = 0
-        self._modes[node] = mode & 0o7777
-        self._mtimes[node] = mtime_ns
+        tar, place, size, _, first, count, links, _, kind, _ = self._fields(node)
+        changed = (mtime_ns, first, count, links, mode & 0o7777, kind, 0)
+        RECORD.pack_into(self.records, node * RECORD.size, tar, place, size, *changed)
 
     def _new_directory(self, flags: int, mode: int, mtime_ns: int) -> int:
-        return self._new(MemberKind.DIRECTORY, flags, mode, mtime_ns, 0, 0, 0)
+        fields = (0, 0, 0, mtime_ns, 0, 0)
+        return self._new(fields, mode, MemberKind.DIRECTORY, flags)
 
-    def _new(
-        self, kind: int, flags: int, mode: int, mtime_ns: int, size: int, place: int, extents: int
-    ) -> int:
-        if len(self._kinds) > 2 * MAX_MEMBERS:
+    def _new(self, fields: tuple[int, ...], mode: int, kind: int, flags: int) -> int:
+        node = self._count
+        if node > 2 * MAX_MEMBERS:
             raise ContentRefused(f"tar: more than {2 * MAX_MEMBERS} members and their repetitions")
-        self._kinds.append(kind)
-        self._flags.append(flags)
-        self._modes.append(mode & 0o7777)
-        self._mtimes.append(mtime_ns)
-        self._sizes.append(size)
-        self._places.append(place)
-        self._extent_counts.append(extents)
-        return len(self._kinds) - 1
+        links = int(node == ROOT)
+        self.records += RECORD.pack(*fields, links, mode & 0o7777, kind, flags)
+        return node
+
+
+def _sort(names: NameTable, records: bytearray, *, has_orphans: bool) -> bytearray:
+    """Return the entries, the names of each directory sorted, and tell directories their range.
+
+    Names below a directory that was replaced (there are some if `has_orphans`) are not reached
+    from the root, and so left out; links are counted anew then.
+    """
+    count = len(records) // RECORD.size
+    grouped = names.grouped(count)
+    entries = bytearray()
+    directories = array("I", [ROOT])
+    links = array("I", bytes(4 * count)) if has_orphans else array("I")
+    for directory in directories:  # those that are found are put behind
+        first = len(entries) // ENTRY.size
+        for number in grouped.of(directory):
+            node = names.nodes[number]
+            at = node * RECORD.size
+            if has_orphans:
+                links[node] += 1
+            if records[at + _KIND_AT] == MemberKind.DIRECTORY:
+                _ENTRY_OF.pack_into(records, at, len(entries) // ENTRY.size)
+                directories.append(node)
+            entries += ENTRY.pack(names.starts[number], node, names.lengths[number])
+        length = len(entries) // ENTRY.size - first
+        _RANGE.pack_into(records, directory * RECORD.size + _RANGE_AT, first, length)
+    for node, link_count in enumerate(links):
+        _LINKS.pack_into(records, node * RECORD.size + _LINKS_AT, max(link_count, node == ROOT))
+    return entries
 
 
 def _with_length(problem: str) -> bytes:

@@ -2,18 +2,23 @@
 
 Owns the index's binary form, which is read in place from a buffer (a mapped file), so that opening
 the index of a large layer costs no memory. Pure: knows no disk and no network. Indexes are made by
-`orasfs.tree.indexbuilder`.
+`orasfs.tree.indexbuilder`; of a layer that is still being read, `orasfs.tree.partialindex` says as
+much as is known.
 
-A layer's members are numbered (*ordinals*) so that the children of a directory are a contiguous
-range sorted by name; ordinal 0 is the tar's root. File bytes live in the layer's *slab*, the
-uncompressed tar; an *extent* says which part of the slab is which part of the file, and what no
-extent covers reads as zeros.
+A layer's members are numbered as the tar has them (*ordinals*), so that a member's number is known
+when it passes, is the same whenever the layer is read again, and is one for all hard links to it;
+ordinal 0 is the tar's root. The names of a directory are a contiguous range of *entries*, sorted;
+each entry names an ordinal. An *extent* says which bytes of the uncompressed tar are which part of
+a file, and what no extent covers reads as zeros. A *place* says where the layer's files on disk
+have them: in the slab, which holds the small files one after the other, or in a blob of their own.
 
-The form, little-endian: a header (`HEADER`, closed by its CRC-32), fixed-size records (`RECORD`)
-in breadth-first order, extents of sparse files (`EXTENT`), a heap of symlink targets and names,
-and problems (each a 32-bit length and UTF-8). INVARIANT: the children of a directory come behind
-it, so that a walk ends even over a damaged index. The header tells a truncated file and another
-version; records are checked where they are used, not when the index is opened.
+The form, little-endian: a header (`HEADER`, closed by its CRC-32), records (`RECORD`) by ordinal,
+entries (`ENTRY`), extents of sparse files (`EXTENT`), sha256 digests of members that are blobs of
+their own (32 bytes each), a heap of names and symlink targets, and problems (each a 32-bit length
+and UTF-8). Of a directory, `tar` is the entry that names it, 0 of the root. INVARIANT: the entries
+of a directory come behind its own, and nothing else names it, so that a walk ends even over a
+damaged index. The header tells a truncated file and another version; records are checked where
+they are used, not when the index is opened.
 """
 
 import struct
@@ -23,17 +28,23 @@ from enum import IntEnum, IntFlag
 from typing import NoReturn
 
 from orasfs.errors import InvalidContent
+from orasfs.oci.digest import Digest
 
 ROOT = 0
 
 MAGIC = b"ORASFSLI"
-VERSION = 1
-HEADER = struct.Struct("<8sIIQQQQQI")  # … records, extents, heap, problems (bytes), slab size, CRC
-RECORD = struct.Struct("<QQQqIIHHBBxx")
+VERSION = 2
+# … record size; records, entries, extents, blobs; heap and problems in bytes; sizes of slab and
+# tar; CRC
+HEADER = struct.Struct("<8sIIQQQQQQQQI")
+# tar, place, size, mtime; first, count; links; mode, kind, flags
+RECORD = struct.Struct("<QQQqIIIHBB")
+ENTRY = struct.Struct("<IIHxx")  # name's place in the heap, ordinal, name's length
 EXTENT = struct.Struct("<QQQ")
 LENGTH = struct.Struct("<I")
+BLOB_BYTES = 32  # of a sha256 digest
 
-LINK = 4  # a record that only names another: a further name of a hard-linked member
+OWN_BLOB_BYTES = 1024 * 1024  # from which size on a file that is not sparse is a blob of its own
 
 
 class MemberKind(IntEnum):
@@ -48,16 +59,32 @@ class RecordFlag(IntFlag):
     """What else a record says."""
 
     IMPLICIT = 1  # a directory that only its members' paths name
-    SPARSE = 2  # `place` counts extents; without it, it is the slab offset of all bytes
+    SPARSE = 2  # `first` and `count` are its extents; without it, all bytes are one
+    OWN = 4  # a blob of its own: `place` is its number; without it, an offset in the slab
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """`length` bytes at `slab_offset` in the slab are those at `file_offset` in the file."""
+    """`length` bytes at `tar_offset` of the tar are those at `file_offset` in the file."""
 
     file_offset: int
-    slab_offset: int
+    tar_offset: int
     length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file's bytes are on disk.
+
+    Attributes:
+        tar_offset: where they begin in the uncompressed tar.
+        blob: the number of the file among those that are blobs of their own, None in the slab.
+        offset: where they begin there.
+    """
+
+    tar_offset: int
+    blob: int | None
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +92,7 @@ class Member:
     """One member of a layer.
 
     Attributes:
-        ordinal: its number. Hard links to one file have one ordinal: that of the name which the
-            index has first.
-        name: the last component; bytes that are no UTF-8 as surrogate escapes.
+        ordinal: its number; hard links to one file have one ordinal.
         mode: the permission bits, 0o0000 to 0o7777.
         mtime_ns: nanoseconds since the epoch, from the tar.
         size: of a file in bytes, of a symlink the length of its target in bytes, else 0.
@@ -76,7 +101,6 @@ class Member:
     """
 
     ordinal: int
-    name: str
     kind: MemberKind
     mode: int
     mtime_ns: int
@@ -95,38 +119,42 @@ class LayerIndex:
         InvalidContent: the buffer is no index, or a damaged one, or of another version.
     """
 
-    __slots__ = ("_buffer", "_count", "_extents", "_heap", "_problems", "_sections", "_slab_size")
+    __slots__ = (
+        *("_blobs", "_buffer", "_counts", "_entries", "_extents", "_heap", "_problems"),
+        *("slab_size", "tar_size"),
+    )
 
     def __init__(self, buffer: bytes | memoryview) -> None:
         view = memoryview(buffer)
         if len(view) < HEADER.size:
             raise InvalidContent("layer index: truncated header")
-        magic, version, record_size, count, extents, heap, problems, slab_size, crc = (
-            HEADER.unpack_from(view)
-        )
+        magic, version, record_size, *counts, slab_size, tar_size, crc = HEADER.unpack_from(view)
         if (magic, version, record_size) != (MAGIC, VERSION, RECORD.size):
             raise InvalidContent("layer index: not an index of this version")
         if zlib.crc32(view[: HEADER.size - LENGTH.size]) != crc:
             raise InvalidContent("layer index: damaged header")
-        heap_start = HEADER.size + count * RECORD.size + extents * EXTENT.size
-        if count < 1 or heap_start + heap + problems != len(view):
+        widths = (RECORD.size, ENTRY.size, EXTENT.size, BLOB_BYTES, 1, 1)
+        starts = [HEADER.size]
+        for count, width in zip(counts, widths, strict=True):
+            starts.append(starts[-1] + count * width)
+        if counts[0] < 1 or starts[-1] != len(view):
             raise InvalidContent("layer index: truncated, or longer than its header says")
         self._buffer = view
-        self._count: int = count
-        self._extents: int = extents
-        self._heap = view[heap_start : heap_start + heap]
-        self._problems = view[heap_start + heap :]
-        self._sections = HEADER.size + count * RECORD.size
-        self._slab_size: int = slab_size
+        self._counts: tuple[int, ...] = tuple(counts[:4])
+        self._entries, self._extents, self._blobs = starts[1:4]
+        self._heap = view[starts[4] : starts[5]]
+        self._problems = view[starts[5] :]
+        self.slab_size: int = slab_size
+        self.tar_size: int = tar_size
         if self._record(ROOT)[8] != MemberKind.DIRECTORY:
             raise InvalidContent("layer index: its root is no directory")
 
     def __repr__(self) -> str:
-        return f"LayerIndex(ordinals={self._count}, slab_size={self._slab_size})"
+        return f"LayerIndex(ordinals={self._counts[0]}, tar_size={self.tar_size})"
 
     def __len__(self) -> int:
         """Return the number of ordinals."""
-        return self._count
+        return self._counts[0]
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -144,26 +172,14 @@ class LayerIndex:
             start = stop
         return tuple(found)
 
-    @property
-    def slab_size(self) -> int:
-        """The size of the uncompressed tar in bytes."""
-        return self._slab_size
-
     def member(self, ordinal: int) -> Member:
-        """Return the member of that number; a hard link's first name."""
-        name_at, place, size, mtime_ns, links, _, mode, name_length, kind, _ = self._record(
-            ordinal
-        )
-        if kind == LINK:
-            return self.member(self.resolve(ordinal))
+        """Return the member of that number."""
+        _, place, size, mtime_ns, _, _, links, mode, kind, _ = self._record(ordinal)
         target = ""
         if kind == MemberKind.SYMLINK:
             target = self._text(place, size).decode("utf-8", "surrogateescape")
-        elif kind == MemberKind.DIRECTORY:
-            size = 0
         return Member(
             ordinal,
-            self._text(name_at, name_length).decode("utf-8", "surrogateescape"),
             _KINDS[kind] if kind in _KINDS else self._damaged(ordinal),
             mode & 0o7777,
             mtime_ns,
@@ -172,12 +188,10 @@ class LayerIndex:
             links,
         )
 
-    def kind_of(self, entry: int) -> MemberKind:
-        """Return the kind of the member that an entry stands for."""
-        kind = self._record(entry)[8]
-        if kind == LINK:
-            kind = self._record(self.resolve(entry))[8]
-        return _KINDS[kind] if kind in _KINDS else self._damaged(entry)
+    def kind_of(self, ordinal: int) -> MemberKind:
+        """Return the kind of a member."""
+        kind = self._record(ordinal)[8]
+        return _KINDS[kind] if kind in _KINDS else self._damaged(ordinal)
 
     def is_implicit(self, ordinal: int) -> bool:
         """Tell whether no member of the tar says anything of this directory itself."""
@@ -186,13 +200,12 @@ class LayerIndex:
     def children(self, ordinal: int) -> range:
         """Return the entries of a directory, by name in byte order; empty for other kinds.
 
-        An entry number is what `name_of` and `resolve` take: for all but hard links it is the
-        member's own ordinal.
+        An entry number is what `name_of` and `resolve` take.
         """
-        _, first, count, _, _, _, _, _, kind, _ = self._record(ordinal)
+        own, _, _, _, first, count, _, _, kind, _ = self._record(ordinal)
         if kind != MemberKind.DIRECTORY or not count:
             return range(0)
-        if not ordinal < first or first + count > self._count:
+        if first + count > self._counts[1] or (ordinal != ROOT and first <= own):
             self._damaged(ordinal)
         return range(first, first + count)
 
@@ -201,18 +214,18 @@ class LayerIndex:
         return self._name(entry).decode("utf-8", "surrogateescape")
 
     def resolve(self, entry: int) -> int:
-        """Return the ordinal of the member an entry stands for (another one for a hard link)."""
-        record = self._record(entry)
-        if record[8] != LINK:
-            return entry
-        ordinal = record[1]
-        # The first name comes first: no chain, no cycle.
-        if ordinal >= entry or self._record(ordinal)[8] == LINK:
-            self._damaged(entry)
+        """Return the ordinal of the member that an entry names."""
+        ordinal: int = self._entry(entry)[1]
+        if ordinal >= self._counts[0]:
+            self._damaged(ordinal)
+        record = self._record(ordinal)
+        # A directory has one name only: no cycle.
+        if record[8] == MemberKind.DIRECTORY and (record[0] != entry or ordinal == ROOT):
+            self._damaged(ordinal)
         return ordinal
 
     def find(self, directory: int, name: str) -> int | None:
-        """Return the ordinal of the member of that name in a directory, hard links resolved."""
+        """Return the ordinal of the member of that name in a directory."""
         try:
             wanted = name.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
@@ -230,26 +243,48 @@ class LayerIndex:
         return ordinal
 
     def extents(self, ordinal: int) -> tuple[Extent, ...]:
-        """Return where a file's bytes are in the slab, in file order, without overlaps."""
-        _, place, size, _, _, count, _, _, kind, flags = self._record(self.resolve(ordinal))
+        """Return where a file's bytes are in the tar, in file order, without overlaps."""
+        tar, _, size, _, first, count, _, _, kind, flags = self._record(ordinal)
         if kind != MemberKind.FILE or not size:
             return ()
         if not flags & RecordFlag.SPARSE:
-            found: tuple[Extent, ...] = (Extent(0, place, size),)
+            found: tuple[Extent, ...] = (Extent(0, tar, size),)
         else:
-            if place + count > self._extents:
+            if first + count > self._counts[2]:
                 self._damaged(ordinal)
-            start = self._sections + place * EXTENT.size
+            start = self._extents + first * EXTENT.size
             table = self._buffer[start : start + count * EXTENT.size]
             found = tuple(Extent(*fields) for fields in EXTENT.iter_unpack(table))
-        end = 0
+        end, stored = 0, tar
         for extent in found:
-            if extent.file_offset < end or extent.slab_offset + extent.length > self._slab_size:
+            if extent.file_offset < end or extent.tar_offset < stored:
                 self._damaged(ordinal)
             end = extent.file_offset + extent.length
-        if end > size:
+            stored = extent.tar_offset + extent.length
+        if end > size or stored > self.tar_size:
             self._damaged(ordinal)
         return found
+
+    def place(self, ordinal: int) -> Place:
+        """Return where the bytes that a file's extents name are on disk."""
+        tar, place, _, _, _, _, _, _, _, flags = self._record(ordinal)
+        if not flags & RecordFlag.OWN:
+            return Place(tar, None, place)
+        if place >= self._counts[3]:
+            self._damaged(ordinal)
+        return Place(tar, place, 0)
+
+    def blob(self, number: int) -> Digest:
+        """Return the digest of a member that is a blob of its own."""
+        if not 0 <= number < self._counts[3]:
+            raise IndexError(f"layer index: no blob {number} among {self._counts[3]}")
+        start = self._blobs + number * BLOB_BYTES
+        return Digest("sha256", bytes(self._buffer[start : start + BLOB_BYTES]).hex())
+
+    @property
+    def blobs(self) -> int:
+        """How many members are blobs of their own."""
+        return self._counts[3]
 
     def _find(self, directory: int, wanted: bytes) -> int | None:
         entries = self.children(directory)
@@ -263,17 +298,22 @@ class LayerIndex:
         return low if low < entries.stop and self._name(low) == wanted else None
 
     def _name(self, entry: int) -> bytes:
-        record = self._record(entry)
-        return self._text(record[0], record[7])
+        start, _, length = self._entry(entry)
+        return self._text(start, length)
 
     def _text(self, start: int, length: int) -> bytes:
         if start + length > len(self._heap):
             raise InvalidContent("layer index: a record points behind the heap")
         return bytes(self._heap[start : start + length])
 
+    def _entry(self, number: int) -> tuple[int, int, int]:
+        if not 0 <= number < self._counts[1]:
+            raise IndexError(f"layer index: no entry {number} among {self._counts[1]}")
+        return ENTRY.unpack_from(self._buffer, self._entries + number * ENTRY.size)
+
     def _record(self, number: int) -> tuple[int, ...]:
-        if not 0 <= number < self._count:
-            raise IndexError(f"layer index: no ordinal {number} among {self._count}")
+        if not 0 <= number < self._counts[0]:
+            raise IndexError(f"layer index: no ordinal {number} among {self._counts[0]}")
         return RECORD.unpack_from(self._buffer, HEADER.size + number * RECORD.size)
 
     def _damaged(self, number: int) -> NoReturn:

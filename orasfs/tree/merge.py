@@ -147,15 +147,15 @@ def _entries_of_one(branch: LayerBranch, indexes: Indexes) -> Iterator[tuple[str
     """Yield the entries of a directory that is in one layer only: most are, and some are large."""
     layer, index = branch.layer, indexes[branch.layer]
     for entry in index.children(branch.ordinal):
-        member = index.member(entry)
-        name = member.name if member.ordinal == entry else index.name_of(entry)
+        name = index.name_of(entry)
         if layer.has_whiteouts and _is_hidden(branch, name):
             continue
+        member = index.member(index.resolve(entry))
         if member.kind != MemberKind.DIRECTORY:
             yield name, MemberOf(layer, member)
             continue
         slot = _Slot()
-        slot.add(layer, index, entry)
+        slot.add(layer, index, member.ordinal)
         located = slot.located(indexes)
         if located is not None:
             yield name, located

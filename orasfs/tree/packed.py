@@ -35,11 +35,12 @@ def check_packed(index: LayerIndex, root: str) -> None:
     while stack:
         directory, path = stack.pop()
         for entry in index.children(directory):
-            kind = index.kind_of(entry)
+            ordinal = index.resolve(entry)
+            kind = index.kind_of(ordinal)
             if kind == MemberKind.DIRECTORY:
-                stack.append((entry, f"{path}/{index.name_of(entry)}"))
+                stack.append((ordinal, f"{path}/{index.name_of(entry)}"))
             elif kind == MemberKind.SYMLINK:
-                target = index.member(entry).target
+                target = index.member(ordinal).target
                 _check_target(index, root, f"{path}/{index.name_of(entry)}", target)
 
 
@@ -55,7 +56,7 @@ def _enter(index: LayerIndex, root: str) -> int | None:
             if index.name_of(entry) != name:
                 outside = "/".join([*walked, index.name_of(entry)])
                 raise ContentRefused(f"layer {root!r}: {_shown(outside)} is outside of it")
-            found = entry
+            found = index.resolve(entry)
         if found is None:
             return None
         walked.append(name)

@@ -146,13 +146,13 @@ class MapReader:
 
 
 def extents_of(
-    segments: list[Segment], slab_offset: int, stored: int, size: int
+    segments: list[Segment], tar_offset: int, stored: int, size: int
 ) -> tuple[Extent, ...]:
     """Return where the bytes of a sparse file are, adjacent segments joined.
 
     Args:
         segments: offset and length in the file; their bytes are stored one after the other.
-        slab_offset: where the stored bytes begin.
+        tar_offset: where the stored bytes begin.
         stored: how many there are.
         size: of the file, with its holes.
 
@@ -163,12 +163,12 @@ def extents_of(
     end = used = 0
     for offset, length in segments:
         if offset < end or offset + length > size or used + length > stored:
-            raise InvalidContent(f"tar: impossible sparse map at offset {slab_offset}")
+            raise InvalidContent(f"tar: impossible sparse map at offset {tar_offset}")
         if extents and offset == end and length:
             last = extents.pop()
-            extents.append(Extent(last.file_offset, last.slab_offset, last.length + length))
+            extents.append(Extent(last.file_offset, last.tar_offset, last.length + length))
         elif length:
-            extents.append(Extent(offset, slab_offset + used, length))
+            extents.append(Extent(offset, tar_offset + used, length))
         end = offset + length
         used += length
     return tuple(extents)

@@ -11,7 +11,7 @@ follows, or where the bytes end between two members. Like most readers (and unli
 directories have no data, whatever their size says.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -119,7 +119,11 @@ class TarScanner:
                 self._take(gathered)
 
     def finish(self) -> bytes:
-        """Say that there is no more, and return the index.
+        """Say that there is no more, and return the index; raises as `sections`."""
+        return b"".join(self.sections())
+
+    def sections(self) -> Iterator[bytes | bytearray]:
+        """Say that there is no more, and return the parts of the index, of any size.
 
         Raises:
             InvalidContent: the tar ends in the middle of something.
@@ -127,7 +131,7 @@ class TarScanner:
         is_between = self._take == self._take_header and not self._has_extended()
         if self._skip or self._gathered or not is_between:
             raise InvalidContent(f"tar: truncated at offset {self._offset}")
-        return self._builder.finish(self._offset)
+        return self._builder.sections(self._offset)
 
     def _has_extended(self) -> bool:
         return bool(

@@ -86,7 +86,7 @@ class FakeLayer:
     def open_member(self, ordinal: int) -> BlobReader:
         extents = self.index.extents(ordinal)
         return FakeReader(
-            b"".join(self._slab[e.slab_offset : e.slab_offset + e.length] for e in extents)
+            b"".join(self._slab[e.tar_offset : e.tar_offset + e.length] for e in extents)
         )
 
 

@@ -101,7 +101,7 @@ async def test_members_are_what_was_packed(tmp_path: Path, kind: str) -> None:
         assert repository.layer_now(layer) is None
         opened = await repository.open_layer(layer)
         assert await contents(opened) == FILES
-        assert opened.index.slab_size == len(TAR)
+        assert opened.index.tar_size == len(TAR)
         assert repository.layer_now(layer) is opened
         assert await repository.open_layer(layer) is opened
     assert sorted(path.name for path in directory_of(tmp_path, layer).iterdir()) == [

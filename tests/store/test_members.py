@@ -43,7 +43,7 @@ def sparse_files(draw: st.DrawFn) -> tuple[list[Extent], int]:
 def expected(extents: list[Extent], size: int) -> bytes:
     content = bytearray(size)
     for one in extents:
-        piece = SLAB[one.slab_offset : one.slab_offset + one.length]
+        piece = SLAB[one.tar_offset : one.tar_offset + one.length]
         content[one.file_offset : one.file_offset + one.length] = piece
     return bytes(content)
 

@@ -44,15 +44,16 @@ def paths_of(index: LayerIndex) -> dict[str, str]:
     found: dict[str, str] = {}
     stack = [(0, "")]
     while stack:
-        ordinal, prefix = stack.pop()
-        for entry in index.children(ordinal):
+        directory, prefix = stack.pop()
+        for entry in index.children(directory):
             path = prefix + index.name_of(entry)
-            kind = index.kind_of(entry)
+            ordinal = index.resolve(entry)
+            kind = index.kind_of(ordinal)
             found[path] = {
                 MemberKind.DIRECTORY: "d",
                 MemberKind.FILE: "f",
                 MemberKind.SYMLINK: "l",
             }[kind]
             if kind == MemberKind.DIRECTORY:
-                stack.append((entry, path + "/"))
+                stack.append((ordinal, path + "/"))
     return found

@@ -32,28 +32,29 @@ def shown(archive: bytes, chunk_size: int = 1 << 20) -> dict[str, Shown]:
     found: dict[str, Shown] = {}
     stack = [(ROOT, "")]
     while stack:
-        ordinal, prefix = stack.pop()
-        for entry in index.children(ordinal):
-            member = index.member(entry)
+        directory, prefix = stack.pop()
+        for entry in index.children(directory):
+            ordinal = index.resolve(entry)
+            member = index.member(ordinal)
             path = prefix + index.name_of(entry)
             found[path] = Shown(
                 member.kind,
                 member.mode,
                 member.mtime_ns,
                 member.target,
-                content_of(index, entry, archive),
+                content_of(index, ordinal, archive),
                 member.link_count,
             )
             if member.kind == MemberKind.DIRECTORY:
-                stack.append((entry, path + "/"))
+                stack.append((ordinal, path + "/"))
     return found
 
 
-def content_of(index: LayerIndex, entry: int, slab: bytes) -> bytes:
+def content_of(index: LayerIndex, ordinal: int, tar: bytes) -> bytes:
     """Return a file's bytes by its extents; zeros where there are none."""
-    member = index.member(entry)
+    member = index.member(ordinal)
     content = bytearray(member.size if member.kind == MemberKind.FILE else 0)
-    for extent in index.extents(entry):
-        part = slab[extent.slab_offset : extent.slab_offset + extent.length]
+    for extent in index.extents(ordinal):
+        part = tar[extent.tar_offset : extent.tar_offset + extent.length]
         content[extent.file_offset : extent.file_offset + extent.length] = part
     return bytes(content)

@@ -82,7 +82,7 @@ class _Layout:
         if not layer.has_whiteouts:
             check_packed(index, layer.root)
             assert layer.content_digest == Digest.of(slab)
-        assert index.slab_size == len(slab)
+        assert index.tar_size == len(slab)
         self.indexes[layer], self._slabs[layer] = index, slab
 
 

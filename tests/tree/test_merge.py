@@ -251,11 +251,12 @@ def _members(index: LayerIndex) -> dict[str, str]:
     found: dict[str, str] = {}
     stack = [(0, "")]
     while stack:
-        ordinal, prefix = stack.pop()
-        for entry in index.children(ordinal):
+        directory, prefix = stack.pop()
+        for entry in index.children(directory):
             path = prefix + index.name_of(entry)
-            is_directory = bool(index.kind_of(entry) == 1)
+            ordinal = index.resolve(entry)
+            is_directory = bool(index.kind_of(ordinal) == 1)
             found[path] = "d" if is_directory else "f"
             if is_directory:
-                stack.append((entry, path + "/"))
+                stack.append((ordinal, path + "/"))
     return dict(sorted(found.items()))

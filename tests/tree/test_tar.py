@@ -143,9 +143,9 @@ def test_end_after_one_zero_block_is_an_end() -> None:
     assert set(shown(_block(b"a") + bytes(512))) == {"a"}
 
 
-def test_what_follows_the_end_is_ignored_and_counts_as_slab() -> None:
+def test_what_follows_the_end_is_ignored_and_counts_as_tar() -> None:
     index = scan(_block(b"a") + bytes(1024) + b"anything")
-    assert index.slab_size == 512 + 1024 + 8
+    assert index.tar_size == 512 + 1024 + 8
 
 
 @pytest.mark.parametrize(
