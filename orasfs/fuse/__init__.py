@@ -1,1 +1,1 @@
-"""The FUSE transport: the only package that imports pyfuse3."""
+"""The FUSE transports: the only package that imports pyfuse3, and that opens /dev/fuse."""

@@ -1,93 +1,35 @@
-"""What goes back to the kernel: errnos for failures, pyfuse3's attributes for ours.
+"""What both transports answer alike: errnos for failures, and the size of a block.
 
-Owns the one place that catches everything, and the encoding of attributes.
-
-INVARIANT: only FUSEError leaves an answered handler: anything else would end pyfuse3's loop and
-leave the caller waiting for ever.
+Owns the one place that turns whatever a handler raises into a number.
 """
 
 import errno
-import functools
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
-
-import pyfuse3
+from collections.abc import Sequence
 
 from orasfs.errors import OrasfsError
 from orasfs.fuse.errno import errno_of
-from orasfs.vfs.operations import Attr, Entry
 
 logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-BLOCK_SIZE = 128 * 1024  # st_blksize: what cp and cat read at once, one FUSE request
+BLOCK_SIZE = 128 * 1024  # st_blksize: what cp and cat read at once
 
 
-def answered(
-    handler: Callable[P, Coroutine[Any, Any, T]],
-) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Turn whatever a handler raises into the errno that the caller gets."""
-    name = handler.__name__
+def errno_for(error: Exception, operation: str, args: Sequence[object]) -> int:
+    """Return the errno that the caller gets for what a handler raised, and log it.
 
-    @functools.wraps(handler)
-    async def answer(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await handler(*args, **kwargs)
-        except pyfuse3.FUSEError:
-            raise
-        except OrasfsError as error:
-            number = errno_of(error)
-            if logger.isEnabledFor(logging.DEBUG):
-                symbol = errno.errorcode.get(number)
-                logger.debug("%s args=%r errno=%s error=%s", name, _plain(args), symbol, error)
-            raise pyfuse3.FUSEError(number) from error
-        except Exception as error:
-            logger.exception("%s failed args=%r", name, _plain(args))
-            raise pyfuse3.FUSEError(errno.EIO) from error
-
-    return answer
+    To be called while `error` is being handled. What nobody foresaw is EIO, with a traceback.
+    """
+    if not isinstance(error, OrasfsError):
+        logger.error("%s failed args=%r", operation, _plain(args), exc_info=error)
+        return errno.EIO
+    number = errno_of(error)
+    if logger.isEnabledFor(logging.DEBUG):
+        symbol = errno.errorcode.get(number)
+        logger.debug("%s args=%r errno=%s error=%s", operation, _plain(args), symbol, error)
+    return number
 
 
 def _plain(args: Sequence[object]) -> list[object]:
     """Leave numbers and names of a handler's arguments, which are worth a line in the log."""
     return [arg for arg in args if isinstance(arg, int | bytes)]
-
-
-@dataclass(frozen=True, slots=True)
-class Encoder:
-    """Encodes attributes; `uid` and `gid` own every file: the mounting user."""
-
-    uid: int
-    gid: int
-
-    def entry(self, entry: Entry) -> pyfuse3.EntryAttributes:
-        """Return the answer to a lookup; a name that is absent has inode 0."""
-        if entry.attr is not None:
-            return self.attributes(entry.attr, entry.name_seconds, entry.attr_seconds)
-        absent = pyfuse3.EntryAttributes()
-        absent.st_ino = 0
-        absent.entry_timeout = entry.name_seconds
-        return absent
-
-    def attributes(
-        self, attr: Attr, name_seconds: float, attr_seconds: float
-    ) -> pyfuse3.EntryAttributes:
-        """Return attributes, with for how many seconds name and attributes may be kept."""
-        answer = pyfuse3.EntryAttributes()
-        answer.st_ino = attr.ino
-        answer.generation = 0
-        answer.entry_timeout = name_seconds
-        answer.attr_timeout = attr_seconds
-        answer.st_mode = attr.mode
-        answer.st_nlink = attr.link_count
-        answer.st_uid = self.uid
-        answer.st_gid = self.gid
-        answer.st_size = attr.size
-        answer.st_blksize = BLOCK_SIZE
-        answer.st_blocks = attr.blocks
-        answer.st_atime_ns = answer.st_mtime_ns = answer.st_ctime_ns = attr.mtime_ns
-        return answer

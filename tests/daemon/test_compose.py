@@ -8,7 +8,7 @@ import pytest
 from orasfs.daemon import compose
 from orasfs.daemon.config import MountConfig, parse_options
 from orasfs.errors import StorageFailure
-from orasfs.fuse.session import SessionOptions
+from orasfs.fuse.options import SessionOptions
 from orasfs.store.options import Verify
 from orasfs.tree.views import ViewOptions
 

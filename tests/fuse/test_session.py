@@ -14,16 +14,12 @@ import pytest
 import trio
 import trio.testing
 
-from orasfs.fuse import session
-from orasfs.fuse.adapter import FuseAdapter
-from orasfs.fuse.session import (
-    READ_AHEAD_KIB,
-    SETTLE_SECONDS,
-    SessionNotifier,
-    SessionOptions,
-    mount_options,
-    unheard_answers_ignored,
-)
+from orasfs.fuse.libfuse import session
+from orasfs.fuse.libfuse.adapter import FuseAdapter
+from orasfs.fuse.libfuse.session import unheard_answers_ignored
+from orasfs.fuse.notifier import SETTLE_SECONDS, KernelCache, SessionNotifier
+from orasfs.fuse.options import SessionOptions, mount_options
+from orasfs.fuse.place import READ_AHEAD_KIB
 from orasfs.vfs.operations import Ino
 from tests.conftest import ExpectLog
 from tests.fakes.operations import PLAIN, REPLACED, FakeOperations
@@ -181,18 +177,38 @@ def test_a_source_with_commas_and_newlines_adds_no_option() -> None:
     assert all(option.isascii() for option in options)
 
 
-def test_a_notifier_without_a_session_does_nothing_and_ends() -> None:
-    with SessionNotifier() as notifier:
+class Deaf:
+    """A kernel that has nothing of what it is to drop."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def invalidate_inode(self, ino: int) -> None:
+        self.heard.append(ino)
+        raise FileNotFoundError(errno.ENOENT, "not there")
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        self.heard.append((parent, name))
+        raise FileNotFoundError(errno.ENOENT, "not there")
+
+
+def test_what_is_told_before_the_end_reaches_even_a_kernel_that_has_none_of_it() -> None:
+    notifier, deaf = SessionNotifier(), Deaf()
+    with notifier.speaking_to(deaf):
         notifier.invalidate_content(Ino(5))
-        notifier.invalidate_entry(Ino(5), "name\udce9")
-    assert not notifier._thread.is_alive()
+        notifier.invalidate_entry(Ino(6), "name\udce9")
+    assert deaf.heard == [5, (6, b"name\xe9")]
 
 
 async def test_a_notifier_says_when_the_kernel_has_been_told() -> None:
     notifier = SessionNotifier()
     told: list[str] = []
-    with notifier:
-        notifier._queue.put(lambda: told.append("one"))
+
+    def tell(_cache: KernelCache) -> None:
+        told.append("one")
+
+    with notifier.speaking_to(Deaf()):
+        notifier._queue.put(tell)
         await notifier.settle()
         assert told == ["one"]
 

@@ -11,7 +11,9 @@ import trio
 
 from orasfs.daemon import logs
 from orasfs.daemon.config import parse_options
-from orasfs.fuse.session import SessionNotifier, SessionOptions, serve
+from orasfs.fuse.notifier import SessionNotifier
+from orasfs.fuse.options import SessionOptions
+from orasfs.fuse.session import serve
 from tests.fakes.operations import FakeOperations
 
 

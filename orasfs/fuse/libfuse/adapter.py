@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import pyfuse3
 import trio
 
-from orasfs.fuse.answers import Encoder, answered
-from orasfs.fuse.changes import ChangeHandlers
+from orasfs.fuse.libfuse.answers import Encoder, answered
+from orasfs.fuse.libfuse.changes import ChangeHandlers
 from orasfs.vfs.operations import Fh, Ino, MountOperations
 
 

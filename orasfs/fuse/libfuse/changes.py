@@ -3,7 +3,7 @@
 
 Owns the decoding of what is to be changed. There is no branch on what a node is.
 
-INVARIANT: as in `orasfs.fuse.adapter`, only FUSEError leaves a handler.
+INVARIANT: as in `orasfs.fuse.libfuse.adapter`, only FUSEError leaves a handler.
 """
 
 import errno
@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pyfuse3
 
-from orasfs.fuse.answers import Encoder, answered
+from orasfs.fuse.libfuse.answers import Encoder, answered
 from orasfs.staging.changes import AttrChanges
 from orasfs.vfs.operations import ChangeOperations, Fh, Ino
 

@@ -1,0 +1,1 @@
+"""The transport by pyfuse3 and libfuse, for whoever may not pass files through the kernel."""
