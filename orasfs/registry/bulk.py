@@ -21,7 +21,7 @@ from orasfs.registry.auth import Authorizer
 from orasfs.registry.endpoint import Endpoint
 from orasfs.registry.faults import FOREIGN, unreachable
 from orasfs.registry.pools import Pools
-from orasfs.registry.protocol import Answer, error_of
+from orasfs.registry.protocol import Answer, error_of, storage_refusal
 from orasfs.registry.settings import RegistrySettings
 from orasfs.registry.stream import ResumingStream, Span, read_answer
 from orasfs.registry.tokenservice import new_authorizer
@@ -131,8 +131,15 @@ class BulkTransport:
         headers = route.request_headers(self._settings.user_agent, range_header=range_header)
         headers |= dict(self._settings.headers)
         attempt = self._authorizer.attempt("GET", url)
+        may_have_expired = True
         while True:
             response, place = self._follow(url, headers | attempt.headers, subject)
+            if route.is_expired(url, place, response.status):
+                words = read_answer(response)
+                if may_have_expired:
+                    may_have_expired = False
+                    continue
+                raise storage_refusal(words, place, subject)
             if response.status != 401 or route.origin(place) != route.origin(url):
                 return response
             answer = read_answer(response)

@@ -156,6 +156,17 @@ def error_of(answer: Answer, subject: str) -> OrasfsError:
     return RegistryFailure(message, status=status, code=code)
 
 
+def storage_refusal(answer: Answer, where: str, subject: str) -> RegistryFailure:
+    """Return the exception for storage that refuses the address which the registry has signed.
+
+    It is no matter of who asks: the user's credentials are not for the storage.
+    """
+    words = error_words(answer)[1]
+    place = _origin_of(where)
+    message = f"{subject}: the storage {place} refuses ({answer.status}) where the registry led to"
+    return RegistryFailure(f"{message}{': ' if words else ''}{words}", status=answer.status)
+
+
 def _status_words(answer: Answer) -> str:
     if answer.status == 401 and answer.refusal.is_known:
         return "the registry refuses access (401)"

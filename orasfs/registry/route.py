@@ -94,6 +94,15 @@ def headers_for_hop(headers: Mapping[str, str], source: str, target: str) -> dic
     return {name: value for name, value in headers.items() if name.lower() in _HARMLESS}
 
 
+def is_expired(source: str, target: str, status: int) -> bool:
+    """Tell whether an answer may mean that the address redirected to holds no longer.
+
+    Signed addresses hold for minutes, and registries keep them longer than that. S3 says 403 then,
+    others 400 and 401; whether it is so, only another address can tell.
+    """
+    return status in (400, 401, 403) and origin(source) != origin(target)
+
+
 @dataclass(frozen=True, slots=True)
 class Dial:
     """Where a request is really sent, by `--resolve`.

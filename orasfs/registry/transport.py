@@ -172,8 +172,14 @@ class Transport:
         attempt = self._authorizer.attempt_now(call.method, url)
         if attempt is None:
             attempt = await self._in_thread(self._authorizer.attempt, call.method, url)
+        may_have_expired = True
         while True:
             answer = await self._follow(call, url, headers | attempt.headers)
+            if route.is_expired(url, answer.url, answer.status):
+                if may_have_expired:
+                    may_have_expired = False
+                    continue
+                raise protocol.storage_refusal(answer, answer.url, call.subject)
             if answer.status != 401 or route.origin(answer.url) != route.origin(base):
                 return answer
             challenges = answer.headers.get("www-authenticate", "")

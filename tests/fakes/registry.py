@@ -188,7 +188,7 @@ class FakeRegistry(LoopbackServer):
         if fault.replace is not None:
             body = fault.replace
         if status == 200 and not fault.ignore_range:
-            status, headers, body = _cut(status, headers, body, fields.get("range", ""))
+            status, headers, body = cut(status, headers, body, fields.get("range", ""))
         if fault.short_length is not None:
             body = body[: fault.short_length]
         headers = {"Content-Length": str(len(body))} | headers | dict(fault.headers)
@@ -308,7 +308,7 @@ class FakeRegistry(LoopbackServer):
         return 200, {"Content-Type": OCI_INDEX}, json.dumps(index).encode()
 
 
-def _cut(
+def cut(
     status: int, headers: dict[str, str], body: bytes, wanted: str
 ) -> tuple[int, dict[str, str], bytes]:
     """Serve a range, as RFC 9110 section 14 has it."""

@@ -342,6 +342,33 @@ def test_redirect_is_followed_and_the_stream_resumed_through_it(
     assert bulk.is_trusted
 
 
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_an_address_that_has_expired_is_asked_for_anew(
+    registry: FakeRegistry, bulk: BulkTransport, status: int
+) -> None:
+    """Signed URLs hold for minutes, and a slow reader resumes behind that."""
+    with FakeRegistry() as storage:
+        storage.put_blob("any", CONTENT)
+        registry.blob_location = f"http://{storage.host}/storage/"
+        storage.fail("/storage/", truncate_after=50_000)
+        storage.fail("/storage/", status=status, body=b"<Error>Request has expired</Error>")
+        assert read(open_blob(bulk)) == CONTENT
+        assert storage.request_headers[-1]["range"] == "bytes=50000-511999"
+        assert len(storage.requests) == 3
+    assert registry.count(path=BLOBS) == 3
+
+
+def test_storage_that_refuses_every_address_is_a_failure_and_no_refusal_of_credentials(
+    registry: FakeRegistry, bulk: BulkTransport
+) -> None:
+    with FakeRegistry() as storage:
+        registry.blob_location = f"http://{storage.host}/storage/"
+        storage.fail("/storage/", status=403, body=b"no such bucket", times=-1)
+        with pytest.raises(RegistryFailure, match=rf"{storage.host} refuses .403.*no such bucket"):
+            open_blob(bulk)
+        assert len(storage.requests) == 2
+
+
 def test_redirects_in_a_circle_end(registry: FakeRegistry, bulk: BulkTransport) -> None:
     registry.fail(BLOBS, status=307, headers={"Location": f"/v2/a/blobs/{DIGEST}"}, times=-1)
     with pytest.raises(RegistryFailure, match="redirects"):

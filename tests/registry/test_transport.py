@@ -214,6 +214,31 @@ async def test_redirects_in_a_circle_end() -> None:
     assert len(scripted.requests) == 6
 
 
+async def test_an_address_that_has_expired_is_asked_for_anew() -> None:
+    statuses = iter([403, 200])
+
+    async def script(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "registry.example":
+            return reply(307, location="https://cdn.example/x?sig=1")
+        return reply(next(statuses), b"there")
+
+    scripted = Scripted(script)
+    assert (await scripted.transport.send(CALL)).body == b"there"
+    assert len(scripted.requests) == 4
+
+
+async def test_storage_that_refuses_every_address_is_a_failure() -> None:
+    async def script(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "registry.example":
+            return reply(307, location="https://cdn.example/x?sig=secret")
+        return reply(403, b"<Error/>")
+
+    scripted = Scripted(script)
+    with pytest.raises(RegistryFailure, match=r"the storage https://cdn\.example refuses .403"):
+        await scripted.transport.send(CALL)
+    assert len(scripted.requests) == 4
+
+
 async def test_a_page_of_another_host_is_never_asked_for() -> None:
     scripted = Scripted(answering(200))
     with pytest.raises(RegistryFailure, match="another host"):

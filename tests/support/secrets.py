@@ -1,0 +1,61 @@
+"""Secrets of tests, and the search for them in everything that a mount leaves and shows."""
+
+import base64
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.mounted import Mounted
+
+SECRET = "swordfish-7f3a"  # noqa: S105 - of no account
+HEADER_SECRET = "marlin-52c9"  # noqa: S105 - the same
+# bcrypt of SECRET, of the least cost: docker-registry takes no other kind of hash.
+HTPASSWD = "user:$2b$04$TNVQcQuNWTI.nDwx5OEjXOZwy33G1biraBkkLP7hJmRCGbsM1Lpgq\n"
+PAIR = base64.b64encode(f"user:{SECRET}".encode()).decode()
+JWT = "eyJ0eXAi"  # how every token of the tests' token service begins
+_CONTROL = ("status.json", "transfers.json", "drafts.json", "commits.json", "metrics", "log")
+_PROCESS = ("cmdline", "environ", "status", "comm")
+
+
+def write_config(path: Path, host: str, password: str = SECRET) -> Path:
+    """Write a docker config with the credentials of a host."""
+    auth = base64.b64encode(f"user:{password}".encode()).decode()
+    path.write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+    return path
+
+
+def check_no_secret(mounted: Mounted, *more: str, errors_of: tuple[str, ...] = ()) -> None:
+    """Search all that the mount shows, and all that it has written, for secrets.
+
+    That is its log at debug level, its control files and `.oras/error` (of the root, and of the
+    paths `errors_of`), what the kernel tells of its process, and every file below its home:
+    cache, state, drafts.
+    """
+    secrets = [word.encode() for word in (SECRET, PAIR, JWT, *more)]
+    found = [
+        f"{place}: {secret.decode()}"
+        for place, text in _places(mounted, errors_of)
+        for secret in secrets
+        if secret in text
+    ]
+    assert found == []
+
+
+def _places(mounted: Mounted, errors_of: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+    assert "DEBUG" in mounted.log()
+    for name in _CONTROL:
+        yield name, _read(mounted.path / ".orasfs" / name)
+    for path in ("", *errors_of):
+        yield f"{path}/.oras/error", _read(mounted.path / path / ".oras/error", check=False)
+    pid = json.loads(_read(mounted.path / ".orasfs/status.json"))["pid"]
+    for name in _PROCESS:
+        yield name, Path(f"/proc/{pid}/{name}").read_bytes()
+    for path in sorted(mounted.home.rglob("*")):
+        if not path.is_relative_to(mounted.path) and path.is_file():
+            yield str(path), path.read_bytes()
+
+
+def _read(path: Path, *, check: bool = True) -> bytes:
+    command = ["cat", str(path)]
+    return subprocess.run(command, capture_output=True, timeout=30, check=check).stdout
