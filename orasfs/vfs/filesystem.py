@@ -27,6 +27,7 @@ from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import CONTROL_NAME, Place
 from orasfs.vfs.nodes.base import Found, Listed, Listing, Opened
 from orasfs.vfs.nodes.control import control_directory
+from orasfs.vfs.nodes.drafttop import DraftTopNode
 from orasfs.vfs.nodes.place import PlaceNode
 from orasfs.vfs.nodes.roots import make_root
 from orasfs.vfs.nodes.world import World
@@ -79,7 +80,7 @@ class Filesystem(Changes):
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         mount = Mount(options, clock, nursery, DocumentCache(), Verification(), drafts)
-        top = make_root(root, World(registries, mount))
+        top = make_root(root, World(registries, mount, root))
         tables = Tables(top, Patience(nursery, options.wait_seconds))
         super().__init__(tables)
         self._mount = mount
@@ -135,6 +136,16 @@ class Filesystem(Changes):
         await super().setxattr(ino, name, value)
         if self._notifier is not None and name.startswith(xattrs.PREFIX):
             await self._notifier.settle()
+
+    async def mkdir(self, parent: Ino, name: str, mode: int) -> Entry:
+        """Make a directory; an empty draft may have to give way to a namespace for it."""
+        node = self._tables.inodes.node(parent)
+        if isinstance(node, DraftTopNode):
+            with self._tables.remembering(node, f"mkdir {name}"):
+                namespace = await self._tables.wait(node, partial(node.give_way, name))
+            if namespace is not None:
+                self._tables.inodes.replace(parent, namespace)
+        return await super().mkdir(parent, name, mode)
 
     async def lookup(self, parent: Ino, name: str) -> Entry:
         """Find a name below an inode."""

@@ -11,7 +11,7 @@ from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs import xattrs
 from orasfs.vfs.drafts import Drafts
-from orasfs.vfs.inodes import ROOT_KEY, derive
+from orasfs.vfs.inodes import ROOT_KEY, Key, derive
 from orasfs.vfs.namespace import METADATA_NAME
 from orasfs.vfs.nodes.base import Answer, Found, Missing, Node
 from orasfs.vfs.nodes.draft import Staged, StagedDirectoryNode
@@ -26,12 +26,21 @@ CANCEL = b"0"
 class DraftPlace(Protocol):
     """The directory in which a draft has its name."""
 
+    @property
+    def key(self) -> Key:
+        """The node's key."""
+        ...
+
     def committed(self, key: DraftKey, descriptor: Descriptor) -> Node:
         """Learn what the name of a draft stands for now, and return its node."""
         ...
 
     async def rebase(self, draft: Draft, text: str) -> None:
         """Give an empty draft the content of another artifact."""
+        ...
+
+    async def give_way(self, draft: Draft, name: str) -> Node | None:
+        """Let the directory of an empty draft be a namespace, if `name` shows that it is one."""
         ...
 
 
@@ -66,6 +75,14 @@ class DraftTopNode(StagedDirectoryNode):
         if isinstance(answer, Missing) and name == METADATA_NAME:
             return Found(DraftMetadataNode(self._metadata))
         return answer
+
+    async def give_way(self, name: str) -> Node | None:
+        """Drop the draft if what is to be made in it shows that its directory is a namespace.
+
+        Returns:
+            What is in its place then; else None.
+        """
+        return await self.place.give_way(self.draft, name)
 
     async def sync_directory(self, *, data_only: bool) -> None:
         """Make the names durable, or commit: fsync(2) does, fdatasync(2) does not."""

@@ -4,6 +4,7 @@ Owns the order in which a name is looked for (docs/SEMANTICS.md, "Registries tha
 list"). What a name can mean at all says `orasfs.vfs.namespace`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orasfs.errors import CrossDevice, Forbidden, NotFound, NotPermitted, OrasfsError
@@ -14,6 +15,7 @@ from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.drafts import name_in
 from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.links import Links
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import (
     NEVER_VALID_SECONDS,
@@ -25,7 +27,8 @@ from orasfs.vfs.namespace import (
 )
 from orasfs.vfs.nodes.artifact import ArtifactNode, TagNodes, make_artifact
 from orasfs.vfs.nodes.base import Answer, Found, Missing, Node
-from orasfs.vfs.nodes.place_drafts import PlaceDrafts
+from orasfs.vfs.nodes.place_begin import give_way
+from orasfs.vfs.nodes.place_drafts import PlaceDrafts, States
 from orasfs.vfs.nodes.place_listing import PlaceListing
 from orasfs.vfs.nodes.place_tags import PlaceTags
 from orasfs.vfs.nodes.repository import repository_metadata
@@ -39,6 +42,8 @@ class Below:
     registry: RegistryState
     mount: Mount
     tag_nodes: TagNodes = field(repr=False)
+    states: States = field(repr=False)
+    links: Callable[[Place], Links] = field(repr=False)
 
 
 class PlaceNode(Node):
@@ -60,7 +65,7 @@ class PlaceNode(Node):
     def drafts(self) -> PlaceDrafts:
         """The drafts and local namespaces here."""
         below = self._below
-        return PlaceDrafts(self._place, below.registry, below.mount, self._directory, self)
+        return PlaceDrafts(self._place, below.states, below.mount, self._directory, self)
 
     @property
     def place(self) -> Place:
@@ -143,7 +148,7 @@ class PlaceNode(Node):
 
     async def rebase(self, draft: Draft, text: str) -> None:
         """Give an empty draft the content of another artifact."""
-        await self.drafts.rebase(draft, text)
+        await self.drafts.rebase(draft, await self._below.links(self._place).find(text))
 
     def _noted(self, name: str, found: Found) -> Found:
         """Let the node of a tag know where it has its name."""
@@ -155,6 +160,11 @@ class PlaceNode(Node):
         """Begin a draft, or make a local namespace."""
         return await self.drafts.make_directory(name, mode)
 
+    async def give_way(self, draft: Draft, name: str) -> Node | None:
+        """Let the directory of an empty draft be a namespace, if `name` shows that it is one."""
+        gives_way = await give_way(self._place, draft, name, self._below.mount)
+        return self._directory(draft.key.name).node if gives_way else None
+
     async def remove_directory(self, name: str) -> None:
         """Drop an empty draft, a local namespace, or the alias of a tag."""
         if not self.tags.remove_alias(name):
@@ -162,11 +172,11 @@ class PlaceNode(Node):
 
     async def make_symlink(self, name: str, target: str) -> Found:
         """Let a tag name what another one does, or begin a draft that refers to it."""
-        base = await self.tags.elsewhere(name, target)
-        if base is not None:
-            await self.drafts.refer(name, base)
-            return self.tags.link(target)
-        return await self.tags.make_symlink(name, target)
+        source = await self._below.links(self._place).find(target)
+        if self.tags.repository_of(name) == Place(source.registry, source.repository):
+            return await self.tags.make_symlink(name, target, source.descriptor)
+        await self.drafts.refer(name, source)
+        return self.tags.link(target)
 
     async def rename(self, name: str, target: Node, new_name: str, flags: int) -> None:
         """Rename a draft or publish it, or move a tag.
@@ -236,7 +246,9 @@ class PlaceNode(Node):
         registry = self._below.registry
         may_be_open = plain.may_be_namespace and not self._below.mount.options.catalog_complete
         if may_be_open and not await self._state.probe():
-            return True
+            # One component alone may well be a namespace, even if nothing shows it.
+            if self._place.levels < 2 or not await self.drafts.is_of_new_repository():
+                return True
         return await registry.is_below(self._place.child(plain.name))
 
     async def _tag(self, name_key: Key, state: RepositoryState, tag: str) -> Answer:

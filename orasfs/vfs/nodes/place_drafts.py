@@ -5,7 +5,7 @@ draft"). INVARIANT: nothing that is committed is changed by them, but by publish
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
@@ -37,9 +37,13 @@ from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import Metadata, Place, Plain, Targeted, interpret
 from orasfs.vfs.nodes.artifact import make_artifact
 from orasfs.vfs.nodes.base import Found, Listed, Node
+from orasfs.vfs.nodes.copytop import CopyTopNode
 from orasfs.vfs.nodes.drafttop import DraftPlace, DraftTopNode
 from orasfs.vfs.nodes.lower import Lower
+from orasfs.vfs.nodes.place_begin import is_new_repository
 from orasfs.vfs.repositories import RegistryState, RepositoryState
+
+States = Callable[[str], RegistryState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +52,22 @@ class PlaceDrafts:
 
     Attributes:
         place: where.
-        registry: what is known of its registry.
+        states: returns what is known of a registry; makes no request.
         mount: what the nodes of the mount share.
         directory: makes the node of a directory below the place.
         node: the place's own node.
     """
 
     place: Place
-    registry: RegistryState = field(repr=False)
+    states: States = field(repr=False)
     mount: Mount = field(repr=False)
     directory: Callable[[str], Found] = field(repr=False)
     node: DraftPlace = field(repr=False)
+
+    @property
+    def registry(self) -> RegistryState:
+        """What is known of its registry."""
+        return self.states(self.place.host)
 
     def find(self, name: str) -> Found | None:
         """Return the draft or local namespace of that name."""
@@ -108,10 +117,16 @@ class PlaceDrafts:
         state = self.registry.repository(self.place)
         if self.place.is_layout or (self.place.may_be_repository and await state.probe()):
             return await self._begin(drafts, name, mode, state)
+        if await self.is_of_new_repository():
+            return await self._begin(drafts, name, mode, state)
         if not isinstance(meaning, Plain) or not meaning.may_be_repository:
             raise InvalidName(f"{name}: no part of a repository's name")
         drafts.namespaces.add(self.place.host, self.place.child(name).path)
         return self.directory(name)
+
+    async def is_of_new_repository(self) -> bool:
+        """Tell whether the mount is of a repository that is to be."""
+        return await is_new_repository(self.place, self.node.key, self.registry, self.mount)
 
     async def remove_directory(self, name: str) -> None:
         """Drop an empty draft or a local namespace.
@@ -124,8 +139,8 @@ class PlaceDrafts:
         below = self.place.child(name)
         if draft is not None:
             draft.check_writable()
-            if draft.tree.names(draft.tree.top):
-                raise NotEmpty(f"{name}: the draft is not empty")
+            if not draft.is_empty:
+                raise NotEmpty(f"{name}: the draft is not empty; `orasfs discard` drops it")
             await drafts.drop(draft)
         elif (below.host, below.path) in drafts.namespaces:
             if drafts.names(below) or drafts.namespaces.children(below.host, below.path):
@@ -173,7 +188,7 @@ class PlaceDrafts:
         if flags & RENAME_NOREPLACE:
             raise AlreadyExists(f"{key} is a draft already")
         present.check_writable()
-        if present.tree.names(present.tree.top):
+        if not present.is_empty:
             raise NotEmpty(f"{key}: a draft that is not empty is not replaced")
         await drafts.drop(present)
 
@@ -198,7 +213,11 @@ class PlaceDrafts:
     def _found(self, draft: Draft, drafts: Drafts) -> Found:
         self._attach_base(draft, drafts)
         # Not for ever: by this name the kernel later finds the tag, which may move.
-        node: Node = DraftTopNode(draft, drafts, self.node)
+        node: Node
+        if draft.base is not None and draft.is_copy:
+            node = CopyTopNode(draft, drafts, self.node, self._shown(draft, draft.base))
+        else:
+            node = DraftTopNode(draft, drafts, self.node)
         return Found(node, self.mount.options.tag_ttl_seconds)
 
     async def edit(self, name: str, descriptor: Descriptor) -> None:
@@ -220,19 +239,31 @@ class PlaceDrafts:
     async def refer(self, name: str, base: BaseReference) -> None:
         """Begin a draft that is, as long as nothing changes it, an artifact from elsewhere.
 
+        What cannot be edited (an index, a container image's merged filesystem) cannot be changed
+        before it is committed either.
+
         Raises:
             AlreadyExists: the tag, or a draft of the name, exists.
-            Unsupported: it is an index, or a container image's merged filesystem.
+            CrossDevice: no draft can be here.
+            InvalidName: nor one of that name.
         """
         drafts = self._drafts()
         key = draft_key(self.place, name)
+        if key.tag is None and not _may_be_nameless(name):
+            raise InvalidName(f"{name}: not the name of a tag or a draft")
+        if not Place(key.registry, key.repository).may_be_repository:
+            raise CrossDevice(f"{name}: not in a repository: name it REPOSITORY:TAG")
         if await self._expected(key) is not None:
-            raise AlreadyExists(f"{key} is committed")
-        await self._check_editable(base)
-        await self._fill_from_base(drafts.store.create(key, base), drafts)
+            raise AlreadyExists(f"{key} is committed; `orasfs tag` replaces it")
+        try:
+            await self._check_editable(base)
+        except Unsupported:
+            drafts.store.create(key, replace(base, is_whole=True))
+        else:
+            await self._fill_from_base(drafts.store.create(key, base), drafts)
 
-    async def rebase(self, draft: Draft, text: str) -> None:
-        """Give an empty draft the content of another artifact of its repository.
+    async def rebase(self, draft: Draft, base: BaseReference) -> None:
+        """Give an empty draft the content of another artifact.
 
         Raises:
             NotEmpty: something is in it.
@@ -243,10 +274,6 @@ class PlaceDrafts:
         draft.check_writable()
         if draft.base is not None or draft.tree.names(draft.tree.top):
             raise NotEmpty(f"{draft.key}: only an empty draft can get a base")
-        place = Place(draft.key.registry, draft.key.repository)
-        repository = self.registry.repository(place).repository
-        descriptor = await repository.resolve(text.removeprefix("@"))
-        base = BaseReference(place.host, place.path, descriptor)
         await self._check_editable(base)
         draft.tree.set_attribute(draft.tree.top, PENDING, b"")
         draft.rebase(base, draft.expected)
@@ -265,10 +292,13 @@ class PlaceDrafts:
             raise failure
 
     def _attach_base(self, draft: Draft, drafts: Drafts) -> None:
-        if draft.base is not None and draft.id not in drafts.lowers:
-            artifact = self._artifact(draft.base)
-            root = make_artifact(derive(ROOT_KEY, "lower", draft.id), artifact)
-            drafts.lowers[draft.id] = Lower(draft, artifact, root)
+        if draft.base is None or draft.is_copy or draft.id in drafts.lowers:
+            return
+        root = self._shown(draft, draft.base)
+        drafts.lowers[draft.id] = Lower(draft, self._artifact(draft.base), root)
+
+    def _shown(self, draft: Draft, base: BaseReference) -> Node:
+        return make_artifact(derive(ROOT_KEY, "lower", draft.id), self._artifact(base))
 
     async def _check_editable(self, base: BaseReference) -> None:
         artifact = self._artifact(base)
@@ -280,7 +310,7 @@ class PlaceDrafts:
             )
 
     def _artifact(self, base: BaseReference) -> Artifact:
-        state = self.registry.repository(Place(base.registry, base.repository))
+        state = self.states(base.registry).repository(Place(base.registry, base.repository))
         return Artifact(state, base.descriptor, self.mount)
 
     def _drafts(self) -> Drafts:
