@@ -15,6 +15,7 @@ EXAMPLES = {
     "OS/ARCH[/VARIANT]": "linux/arm64/v8",
     "GLOB": "text/*",
     "DIRECTORY": "cache",
+    "SIZE": "30%",
     "PATH": "log",
     "LEVEL": "DEBUG",
 }

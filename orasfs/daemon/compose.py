@@ -20,6 +20,7 @@ from orasfs.daemon.config import MountConfig
 from orasfs.daemon.connect import connector
 from orasfs.daemon.knownhosts import known_hosts
 from orasfs.daemon.logs import LogRing
+from orasfs.daemon.pins import pinned_digests
 from orasfs.daemon.registries import MountRegistries
 from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, default_local, parse_source
 from orasfs.daemon.writing import Writing, default_state, source_date_epoch
@@ -153,7 +154,11 @@ def _filesystem(
 
 def cache_options(config: MountConfig) -> CacheOptions:
     """Return the cache's part of the configuration."""
-    return CacheOptions(verify=Verify.STRICT if config.is_strict else Verify.LAZY)
+    return CacheOptions(
+        verify=Verify.STRICT if config.is_strict else Verify.LAZY,
+        budget=config.cache_budget,
+        pinned=partial(pinned_digests, default_state() / "drafts", config.cache),
+    )
 
 
 def filesystem_options(config: MountConfig) -> FilesystemOptions:

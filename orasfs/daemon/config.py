@@ -20,6 +20,7 @@ import platformdirs
 from orasfs.daemon.secrets import MountSecrets
 from orasfs.errors import InvalidInput
 from orasfs.oci.reference import parse_registry
+from orasfs.store.budget import Budget, parse_budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class MountConfig:
         source: SOURCE in its canonical form.
         mountpoint: an absolute path without symbolic links.
         cache: the directory of the cache.
+        cache_budget: how large it may be.
         plain_http: True and False decide for all registries, None lets each be looked at.
         is_strict: whether nothing unverified is served.
         packing: what directories of drafts become: `tar` or `files`.
@@ -47,6 +49,7 @@ class MountConfig:
     source: str = "none"
     mountpoint: str = ""
     cache: Path = Path()
+    cache_budget: Budget = field(default_factory=Budget)
     registries: tuple[str, ...] = ()
     tag_ttl_seconds: float = 30.0
     wait_seconds: float = 30.0
@@ -94,7 +97,7 @@ KERNEL_FLAGS = frozenset({"noexec"})
 LATER = frozenset(
     {
         *("edit", "eager"),
-        *("offline", "cache_size", "index"),
+        *("offline", "index"),
     }
 )
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -158,6 +161,13 @@ def _path(field: str) -> _Parser:
     return parse
 
 
+def _cache_size(value: str, _: MountConfig) -> dict[str, Any]:
+    try:
+        return {"cache_budget": parse_budget(value)}
+    except InvalidInput as error:
+        raise InvalidInput(f"option cache_size: {error}") from error
+
+
 def _registry_config(value: str, config: MountConfig) -> dict[str, Any]:
     path = _path("registry_config")(value, config)["registry_config"]
     return {"credential_files": tuple(dict.fromkeys((*config.credential_files, path)))}
@@ -203,6 +213,7 @@ _VALUED: dict[str, _Parser] = {
     "cert_file": _path("cert_file"),
     "key_file": _path("key_file"),
     "cache": _path("cache"),
+    "cache_size": _cache_size,
     "log_file": _path("log_file"),
     "log_level": _log_level,
 }
