@@ -68,7 +68,7 @@ def _link(
         os.close(fd)
         path.unlink(missing_ok=True)
         return False
-    incoming = ingest.Ingest(fd, path, descriptor, store.path_of(descriptor.digest))
+    incoming = store.begin_in(fd, path, descriptor)
     try:
         if not is_verified:
             incoming.resume(lambda _offset: None)  # hashes what is there
@@ -81,7 +81,7 @@ def _link(
 
 def _copy(store: ContentStore, descriptor: Descriptor, source: BinaryIO) -> None:
     fd, path = ingest.open_private(store.ingest_directory)
-    incoming = ingest.Ingest(fd, path, descriptor, store.path_of(descriptor.digest))
+    incoming = store.begin_in(fd, path, descriptor)
     try:
         while piece := source.read(COPY_BYTES):
             incoming.append(piece)

@@ -22,7 +22,7 @@ from orasfs.errors import ContentMismatch
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStreamer
-from orasfs.store import transfer
+from orasfs.store import leases, transfer
 from orasfs.store.arrival import Arrival
 from orasfs.store.assembly import Assembly
 from orasfs.store.cas import ContentStore, open_regular
@@ -231,7 +231,9 @@ class Blobs:
         arrival = blob.arrival
         if is_download:
             self._counters.count_download(arrival)
-        if arrival.error is not None:
+        if arrival.error is None:
+            leases.hold(arrival.fd)
+        else:
             self._open.pop(blob.key, None)  # the next one to open it tries again
             if not arrival.is_stopping:
                 self._remember(blob, arrival.error)

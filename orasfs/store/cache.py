@@ -3,13 +3,18 @@
 Owns the composition; decides nothing. Several mounts and the reference client may share a root.
 """
 
+import contextlib
+import logging
+import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
 from cachetools import LRUCache
 
 from orasfs.aio import SingleFlight
+from orasfs.errors import StorageFailure, StorageFull
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.filestate import FileState
@@ -24,8 +29,12 @@ from orasfs.store.options import CacheOptions, Statistics, Transfer
 from orasfs.store.outage import Outage
 from orasfs.store.references import References
 from orasfs.store.repository import CachedRepository, Shared
+from orasfs.store.room import open_room
+
+logger = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 5.0
+_RELAX_SECONDS = 1.0
 _DISK_THREADS = 8
 _REPOSITORIES = 10_000
 
@@ -59,7 +68,8 @@ class Cache:
         self._repositories: LRUCache[tuple[str, str], CachedRepository] = LRUCache(_REPOSITORIES)
         self._outages: dict[str, Outage] = {}
         disk_limiter = trio.CapacityLimiter(_DISK_THREADS)
-        store = ContentStore(root)
+        self._room = open_room(root, options.budget, options.pinned)
+        store = ContentStore(root, self._room)
         self._downloads = Downloads(nursery, options.downloads, options.lazy_bytes)
         blobs = Blobs(store, self._downloads, nursery, options, self._counters, on_mismatch)
         self._layers = LayerStore(store, blobs, nursery, disk_limiter, self._counters)
@@ -72,7 +82,13 @@ class Cache:
             flights=SingleFlight(nursery),
             disk_limiter=disk_limiter,
             patience_seconds=options.patience_seconds,
+            room=self._room,
         )
+        self._is_closing = threading.Event()
+        self._token = trio.lowlevel.current_trio_token()
+        self._room.on_pressure(self._relax)
+        self._is_recovered = trio.Event()
+        nursery.start_soon(self._recover)
 
     def __repr__(self) -> str:
         return f"<Cache {self.root}>"
@@ -96,6 +112,11 @@ class Cache:
         """Take over a blob that was made on this machine; see `store.adopt`. Blocks."""
         adopt(self._shared.store, descriptor, content, state)
 
+    def path_of(self, descriptor: Descriptor) -> Path | None:
+        """Return where a whole blob is, None if it is not here."""
+        store = self._shared.store
+        return store.path_of(descriptor.digest) if store.has(descriptor) else None
+
     def note_tag(self, registry: str, name: str, tag: str, descriptor: Descriptor) -> None:
         """Remember what a tag names now, for when its registry is away."""
         self._references.remember_tag(registry, name, tag, descriptor)
@@ -114,8 +135,33 @@ class Cache:
 
     async def aclose(self) -> None:
         """Stop what is under way, to be resumed later; wait for it a few seconds at most."""
+        self._is_closing.set()
         self._downloads.stop()
         self._layers.stop()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSE_SECONDS):
             await self._downloads.wait_idle()
+            await self._is_recovered.wait()
+            await trio.to_thread.run_sync(self._room.ledger.close, abandon_on_cancel=True)
         self._references.close()
+
+    def _relax(self) -> None:
+        """Let go of what is not in use, called in a worker thread; wait a moment for that."""
+        is_done = threading.Event()
+
+        def relax() -> None:
+            self._layers.relax()
+            is_done.set()
+
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(relax)
+            is_done.wait(_RELAX_SECONDS)
+
+    async def _recover(self) -> None:
+        """Mend what killed processes have left, beside all else."""
+        work = partial(self._room.recover, is_stopped=self._is_closing.is_set)
+        try:
+            await trio.to_thread.run_sync(work, abandon_on_cancel=True)
+        except (StorageFailure, StorageFull) as error:
+            logger.warning("cache not looked through: root=%s reason=%s", self.root, error)
+        finally:
+            self._is_recovered.set()

@@ -14,8 +14,10 @@ from pathlib import Path
 from orasfs.oci import mediatype
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
-from orasfs.store import disk, ingest
+from orasfs.store import disk, ingest, leases
 from orasfs.store.chunkfile import ChunkFile, open_chunks
+from orasfs.store.claims import Claimant, no_claim
+from orasfs.store.room import Room
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _INDEX = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % mediatype.OCI_INDEX.encode()
@@ -24,13 +26,19 @@ _INDEX = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % mediatype.OCI_
 class ContentStore:
     """Blobs below one root directory, which is made if it is missing.
 
+    Args:
+        root: the directory.
+        room: what there is room for; None if that is not to be limited.
+
     Raises (on construction):
         StorageFailure: the root cannot be made or written.
         StorageFull: the disk is full.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, room: Room | None = None) -> None:
         self.root = root
+        self._room = room
+        self._claim: Claimant = no_claim if room is None else room.claim
         self.ingest_directory = root / "ingest"
         with disk.translated(f"prepare the cache {root}"):
             # Private: what a registry shows only to this user is no one else's to read.
@@ -61,8 +69,15 @@ class ContentStore:
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def open(self, descriptor: Descriptor) -> int | None:
-        """Open the blob for reading; None if it is not here with the descriptor's size."""
-        return open_regular(self.path_of(descriptor.digest), descriptor.size)
+        """Open the blob for reading; None if it is not here with the descriptor's size.
+
+        It is not evicted as long as it is open.
+        """
+        fd = open_regular(self.path_of(descriptor.digest), descriptor.size)
+        if fd is not None:
+            leases.hold(fd)
+            self.touch(self.path_of(descriptor.digest))
+        return fd
 
     def read_bytes(self, descriptor: Descriptor) -> bytes | None:
         """Return a small blob, verified again; None if it is not here.
@@ -77,6 +92,7 @@ class ContentStore:
         except OSError:
             return None
         if ingest.check_bytes(content, descriptor):
+            self.touch(self.path_of(descriptor.digest))
             return content
         with disk.translated(f"remove the damaged {descriptor.digest}"):
             path.unlink(missing_ok=True)
@@ -94,7 +110,7 @@ class ContentStore:
             return
         with disk.translated(f"ingest {descriptor.digest}"):
             fd, path = ingest.open_private(self.ingest_directory)
-        incoming = ingest.Ingest(fd, path, descriptor, self.path_of(descriptor.digest))
+        incoming = self.begin_in(fd, path, descriptor)
         try:
             incoming.append(content)
             incoming.verify()
@@ -109,7 +125,16 @@ class ContentStore:
             StorageFailure: the temporary file cannot be made.
         """
         target = self.path_of(descriptor.digest)
-        return ingest.open_partial(self.ingest_directory, descriptor, target)
+        return ingest.open_partial(self.ingest_directory, descriptor, target, self._claim)
+
+    def begin_in(self, fd: int, path: Path, descriptor: Descriptor) -> ingest.Ingest:
+        """Begin to take a blob in a file below ingest/ that the caller has opened and locked.
+
+        Raises:
+            StorageFull: there is no room; the file is closed.
+        """
+        target = self.path_of(descriptor.digest)
+        return ingest.begin(fd, path, descriptor, target, self._claim)
 
     def open_chunks(self, descriptor: Descriptor) -> ChunkFile:
         """Begin to take a blob in pieces, or go on; close it in the end.
@@ -117,7 +142,19 @@ class ContentStore:
         Raises:
             StorageFailure: the temporary file cannot be made.
         """
-        return open_chunks(self.ingest_directory, descriptor, self.path_of(descriptor.digest))
+        target = self.path_of(descriptor.digest)
+        return open_chunks(self.ingest_directory, descriptor, target, self._claim)
+
+    def touch(self, path: Path) -> None:
+        """Note that a file of the cache, which need not be a blob, is used; does not block."""
+        if self._room is not None:
+            self._room.touch(path)
+
+    def note(self, *paths: Path) -> None:
+        """Count files that were given their names, or all in a directory; see `Room.note`."""
+        if self._room is not None:
+            self._room.note(*paths)
+            self._room.trim()
 
     def _make_if_missing(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all, and never over one that is there."""

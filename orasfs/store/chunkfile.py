@@ -17,6 +17,7 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Verifier
 from orasfs.store import chunkmapfile, disk, ingest
 from orasfs.store.chunks import ChunkMap
+from orasfs.store.claims import Claim, Claimant, no_claim
 from orasfs.store.hashing import FollowingVerifier
 
 _BUFFER_BYTES = 1024 * 1024
@@ -34,8 +35,16 @@ class ChunkFile:
         resumed: how many bytes an earlier run left; nothing is known of their origin.
     """
 
-    def __init__(self, fd: int, path: Path, descriptor: Descriptor, target: Path) -> None:
+    def __init__(
+        self,
+        fd: int,
+        path: Path,
+        descriptor: Descriptor,
+        target: Path,
+        claim: Claim | None = None,
+    ) -> None:
         self._fd = fd
+        self._claim = claim
         self._map_fd = -1
         self._path = path
         self._descriptor = descriptor
@@ -87,6 +96,15 @@ class ChunkFile:
         with disk.translated(f"open {self._path.name}"):
             map_fd = -1 if self._map_fd < 0 else os.dup(self._map_fd)
             return ChunkWriter(self, os.dup(self._fd), map_fd, hashes_along=hashes_along)
+
+    def have_room(self, size: int) -> None:
+        """Have room for `size` bytes more; for `ChunkWriter`.
+
+        Raises:
+            StorageFull: there is none.
+        """
+        if self._claim is not None:
+            self._claim.use(size, self._descriptor.size)
 
     def note(self, size: int, *, hashes_along: bool) -> None:
         """Say that a writer has written `size` bytes more; for `ChunkWriter`."""
@@ -166,6 +184,8 @@ class ChunkFile:
             if self._map_fd >= 0:
                 os.close(self._map_fd)
                 self._map_fd = -1
+            if self._claim is not None:
+                self._claim.settle()
 
     def _settle(self, fd: int, *, keep: bool, flush: bool) -> None:
         if not ingest.is_same(fd, self._path):
@@ -199,6 +219,7 @@ class ChunkWriter:
         """
         chunks = self._file.chunks
         for start, stop in chunks.holes(offset, offset + len(content)):
+            self._file.have_room(stop - start)
             with disk.translated("write a blob"):
                 disk.write_fully(self._fd, content[start - offset : stop - offset], start)
                 chunks.fill(start, stop)
@@ -213,11 +234,14 @@ class ChunkWriter:
             os.close(self._map_fd)
 
 
-def open_chunks(directory: Path, descriptor: Descriptor, target: Path) -> ChunkFile:
+def open_chunks(
+    directory: Path, descriptor: Descriptor, target: Path, claim: Claimant = no_claim
+) -> ChunkFile:
     """Open the partial file of a blob, or a private one if another process has it.
 
     Raises:
         StorageFailure: the file cannot be made.
+        StorageFull: there is no room for what is in it.
     """
     with disk.translated(f"ingest {descriptor.digest}"):
         path = ingest.partial_path(directory, descriptor.digest)
@@ -225,7 +249,12 @@ def open_chunks(directory: Path, descriptor: Descriptor, target: Path) -> ChunkF
         is_shared = fd is not None
         if fd is None:
             fd, path = ingest.open_private(directory)
-    file = ChunkFile(fd, path, descriptor, target)
+    try:
+        claimed = claim(path, os.fstat(fd).st_blocks * 512, target)
+    except BaseException:
+        ingest.abandon(fd, path)
+        raise
+    file = ChunkFile(fd, path, descriptor, target, claimed)
     try:
         file.resume(is_shared=is_shared)
     except BaseException:

@@ -10,6 +10,7 @@ INVARIANT: a name below blobs/ is given only by `Ingest.publish`, after `Ingest.
 file that has not changed since this process found its digest (`orasfs.store.adopt`).
 """
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -19,7 +20,8 @@ from pathlib import Path
 from orasfs.errors import ContentMismatch
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, Verifier
-from orasfs.store import chunkmapfile, disk
+from orasfs.store import chunkmapfile, disk, leases
+from orasfs.store.claims import Claim, Claimant, no_claim
 from orasfs.store.hashing import FollowingVerifier
 
 _CHUNK_BYTES = 1024 * 1024
@@ -37,8 +39,16 @@ class Ingest:
         resumed: how many of them an earlier run left; nothing is known of their origin.
     """
 
-    def __init__(self, fd: int, path: Path, descriptor: Descriptor, target: Path) -> None:
+    def __init__(
+        self,
+        fd: int,
+        path: Path,
+        descriptor: Descriptor,
+        target: Path,
+        claim: Claim | None = None,
+    ) -> None:
         self._fd = fd
+        self._claim = claim
         self._path = path
         self._descriptor = descriptor
         self._target = target
@@ -128,13 +138,18 @@ class Ingest:
                 unlink_if_same(self._fd, self._path)
         os.close(self._fd)
         self._fd = -1
+        if self._claim is not None:
+            self._claim.settle()
 
 
-def open_partial(directory: Path, descriptor: Descriptor, target: Path) -> Ingest:
+def open_partial(
+    directory: Path, descriptor: Descriptor, target: Path, claim: Claimant = no_claim
+) -> Ingest:
     """Begin an ingest, on what an earlier run left if no one else is at it.
 
     Raises:
         StorageFailure: the file cannot be made.
+        StorageFull: there is no room for it.
     """
     digest = descriptor.digest
     with disk.translated(f"ingest {digest}"):
@@ -142,7 +157,31 @@ def open_partial(directory: Path, descriptor: Descriptor, target: Path) -> Inges
         fd = open_locked(path)
         if fd is None:
             fd, path = open_private(directory)
-        return Ingest(fd, path, descriptor, target)
+    return begin(fd, path, descriptor, target, claim)
+
+
+def begin(
+    fd: int, path: Path, descriptor: Descriptor, target: Path, claim: Claimant = no_claim
+) -> Ingest:
+    """Begin an ingest on a locked file, once there is room for all of it.
+
+    Raises:
+        StorageFull: there is none; a file without content is gone.
+    """
+    try:
+        claimed = claim(path, descriptor.size, target)
+    except BaseException:
+        abandon(fd, path)
+        raise
+    return Ingest(fd, path, descriptor, target, claimed)
+
+
+def abandon(fd: int, path: Path) -> None:
+    """Close a locked file that is not to be written; it stays if a later run can use it."""
+    with contextlib.suppress(OSError):
+        if not os.fstat(fd).st_size or path.name.startswith(_PRIVATE_PREFIX):
+            unlink_if_same(fd, path)
+    os.close(fd)
 
 
 def publish(fd: int, path: Path, target: Path, descriptor: Descriptor) -> None:
@@ -155,6 +194,7 @@ def publish(fd: int, path: Path, target: Path, descriptor: Descriptor) -> None:
         os.fsync(fd)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
+        leases.hold(fd)  # what has its name is locked for reading only
         # After the rename: a partial that is read-only could not be resumed.
         os.fchmod(fd, _BLOB_MODE)
         disk.sync_directory(target.parent)

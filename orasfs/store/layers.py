@@ -137,6 +137,10 @@ class LayerStore:
             return opened
         return await self._flights.run(_key(layer), partial(self._open, layer, source))
 
+    def relax(self) -> None:
+        """Let go of the layers that are open only because they may be of use again."""
+        self._recent.clear()
+
     def stop(self) -> None:
         """Tell the unpacking that is under way to end; returns at once."""
         self._is_stopping.set()
@@ -194,6 +198,7 @@ class LayerStore:
     def _unpack_and_close(self, fd: int, directory: Path) -> None:
         try:
             unpack.unpack(fd, directory, self._store.ingest_directory, self._check_stop)
+            self._store.note(directory)
         finally:
             os.close(fd)
 
@@ -205,6 +210,7 @@ class LayerStore:
         opened = OpenLayer(unpacked, self._limiter)
         self._alive[digest] = opened
         self._recent[digest] = opened
+        self._store.touch(self._directory(digest) / "slab")
         return opened
 
     def _directory(self, digest: Digest) -> Path:

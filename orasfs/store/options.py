@@ -1,9 +1,11 @@
 """What can be chosen about the cache, and what it says about itself; frozen values."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from orasfs.oci.digest import Digest
+from orasfs.store.budget import Budget
 
 
 class Verify(Enum):
@@ -32,6 +34,8 @@ class CacheOptions:
             meanwhile if it comes in pieces; one that comes in order goes on.
         failure_seconds: how long a failed download is answered by the same failure.
         patience_seconds: how long a source is waited for where its last answer is known.
+        budget: how large the cache may be, None for as large as the disk.
+        pinned: tells the digests that are never evicted, as `algorithm:hex`; blocks.
     """
 
     verify: Verify = Verify.LAZY
@@ -44,6 +48,8 @@ class CacheOptions:
     grace_seconds: float = 5.0
     failure_seconds: float = 1.0
     patience_seconds: float = 5.0
+    budget: Budget | None = None
+    pinned: Callable[[], Iterable[str]] = tuple
 
 
 class TransferState(Enum):

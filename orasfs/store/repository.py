@@ -38,6 +38,7 @@ from orasfs.store.layout import InPlace
 from orasfs.store.outage import Outage
 from orasfs.store.readers import FileReader, open_inline
 from orasfs.store.references import References
+from orasfs.store.room import Room
 from orasfs.tree.layers import Layer
 from orasfs.tree.node import PackedLayer
 
@@ -60,6 +61,7 @@ class Shared:
     flights: SingleFlight[object]
     disk_limiter: trio.CapacityLimiter
     patience_seconds: float
+    room: Room
 
 
 class CachedRepository:
@@ -143,6 +145,7 @@ class CachedRepository:
         inline = open_inline(descriptor)
         if inline is not None:
             return inline
+        self._note_origin(descriptor)
         blob = await self._shared.blobs.acquire(descriptor, self._source)
         return FileReader(self._shared.blobs, blob, self._source, self._shared.disk_limiter)
 
@@ -152,7 +155,12 @@ class CachedRepository:
 
     async def open_layer(self, layer: PackedLayer) -> Layer:
         """Fetch, verify and unpack a layer; see `tree.layers.LayerOpener`."""
+        self._note_origin(layer.descriptor)
         return await self._shared.layers.open_layer(layer, self._source)
+
+    def _note_origin(self, descriptor: Descriptor) -> None:
+        origin = (self._registry, self._name)
+        self._shared.room.ledger.note_origin(str(descriptor.digest), origin)
 
     async def _resolve_digest(self, digest: Digest) -> Descriptor:
         if not self._is_local:
@@ -173,6 +181,7 @@ class CachedRepository:
         return descriptor
 
     async def _fetch_manifest(self, descriptor: Descriptor) -> bytes:
+        self._note_origin(descriptor)
         raw = await self._source.fetch_manifest(descriptor)
         try:
             await self._in_thread(partial(self._shared.store.ingest_bytes, descriptor, raw))

@@ -19,7 +19,7 @@ import msgspec
 
 from orasfs.errors import InvalidContent, InvalidName
 from orasfs.oci.digest import Digest
-from orasfs.store import disk, ingest
+from orasfs.store import disk, ingest, leases
 from orasfs.tree.compression import open_decompressor
 from orasfs.tree.layerindex import LayerIndex
 from orasfs.tree.tar import TarScanner
@@ -99,6 +99,7 @@ def open_unpacked(directory: Path, *, max_index_bytes: int | None = None) -> Unp
     except (OSError, ValueError, msgspec.MsgspecError, InvalidContent, InvalidName):
         return None
     if os.fstat(fd).st_size == summary.slab_size == index.tar_size:
+        leases.hold(fd)
         return Unpacked(index, fd, tar_digest)
     os.close(fd)
     return None
