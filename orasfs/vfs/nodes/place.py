@@ -148,7 +148,8 @@ class PlaceNode(Node):
 
     async def rebase(self, draft: Draft, text: str) -> None:
         """Give an empty draft the content of another artifact."""
-        await self.drafts.rebase(draft, await self._below.links(self._place).find(text))
+        links = self._below.links(Place(draft.key.registry, draft.key.repository))
+        await self.drafts.rebase(draft, await links.find(text))
 
     def _noted(self, name: str, found: Found) -> Found:
         """Let the node of a tag know where it has its name."""
@@ -245,10 +246,13 @@ class PlaceNode(Node):
         """Tell whether a name that is no tag is a repository, or may be a namespace."""
         registry = self._below.registry
         may_be_open = plain.may_be_namespace and not self._below.mount.options.catalog_complete
-        if may_be_open and not await self._state.probe():
-            # One component alone may well be a namespace, even if nothing shows it.
-            if self._place.levels < 2 or not await self.drafts.is_of_new_repository():
-                return True
+        # One component alone may well be a namespace, even if nothing shows it.
+        if (
+            may_be_open
+            and not await self._state.probe()
+            and (self._place.levels < 2 or not await self.drafts.is_of_new_repository())
+        ):
+            return True
         return await registry.is_below(self._place.child(plain.name))
 
     async def _tag(self, name_key: Key, state: RepositoryState, tag: str) -> Answer:
