@@ -4,11 +4,13 @@ Owns the form of that document. Pure: reports go in.
 """
 
 import errno
+from collections.abc import Iterable
 from typing import Any
 
 from orasfs.errors import OrasfsError
 from orasfs.fuse.errno import errno_of
 from orasfs.staging.committer import Report
+from orasfs.staging.progress import BlobProgress
 
 
 def commit_document(report: Report) -> dict[str, Any]:
@@ -51,14 +53,17 @@ def _error(error: OrasfsError) -> dict[str, str]:
     }
 
 
-def upload_documents(report: Report) -> list[dict[str, str | int]]:
-    """Return the blobs that a commit sends now, in the form of `transfers.json`."""
+def upload_documents(blobs: Iterable[BlobProgress]) -> list[dict[str, str | int | None]]:
+    """Return blobs that are being sent, in the form of `transfers.json`.
+
+    The digest of a file that is sent while it is written is not known.
+    """
     return [
         {
-            "digest": str(blob.digest),
+            "digest": str(blob.digest) if blob.digest else None,
             "size": blob.size,
             "sent": blob.sent,
             "state": "sending",
         }
-        for blob in report.progress.active()
+        for blob in blobs
     ]

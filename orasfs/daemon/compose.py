@@ -60,6 +60,8 @@ async def mount_and_serve(
         )
         registries = _registries(config, source, cache)
         writing = _writing(config, source, registries, cache)
+        if writing is not None and writing.eager is not None:
+            nursery.start_soon(writing.eager.run)
         try:
             if isinstance(source.root, LayoutRoot):
                 registries.registry(f"{LAYOUT_PREFIX}{source.root.label}")  # fail before mounting
@@ -127,6 +129,7 @@ def _writing(
             pack_settings(config),
             reaches=partial(reaches, source.root),
             may_delete=config.may_delete,
+            is_eager=config.is_eager,
         )
     except (LocalFailure, StorageFull) as error:
         logger.warning("mounted read-only, since drafts cannot be kept: %s", error)

@@ -38,6 +38,7 @@ class MountConfig:
         compression: of packed directories: `gzip`, `zstd` or `none`.
         allow_links: pack links that no pull would restore.
         may_delete: whether tags and manifests can be removed.
+        is_eager: whether blobs of drafts are uploaded before the commit.
         kernel_flags: mount options that the kernel understands by itself.
         credential_files: those to look into in place of the usual ones.
         ca_file, cert_file, key_file: see `orasfs.registry.trust`.
@@ -66,6 +67,7 @@ class MountConfig:
     compression: str = "gzip"
     allow_links: bool = False
     may_delete: bool = False
+    is_eager: bool = False
     log_level: str = "INFO"
     log_file: Path | None = None
     kernel_flags: tuple[str, ...] = ()
@@ -96,7 +98,7 @@ IGNORED = frozenset(
 KERNEL_FLAGS = frozenset({"noexec"})
 LATER = frozenset(
     {
-        *("edit", "eager"),
+        *("edit",),
         *("offline", "index"),
     }
 )
@@ -225,6 +227,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "ro": {"read_only": True},
     "rw": {"read_only": False},
     "delete": {"may_delete": True},
+    "eager": {"is_eager": True},
 }
 
 

@@ -6,6 +6,7 @@ Owns where drafts are kept. No policy: the configuration says how drafts are pac
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.storage import BlobContent, Source, Target
 from orasfs.staging.committer import Committer
 from orasfs.staging.contents import FileContent, LocalBlob, StreamContent
+from orasfs.staging.copying import Origin
 from orasfs.staging.draft import Draft
 from orasfs.staging.drafts import DraftStore
+from orasfs.staging.eager import EagerUploads
 from orasfs.staging.namespaces import LocalNamespaces
 from orasfs.staging.order import Order, full_name, make_order
 from orasfs.staging.pack import PackSettings
@@ -82,6 +85,11 @@ class Writing:
         reaches: whether a repository of a registry has a place in this mount; the drafts of
             others are left to the mounts that show them.
         may_delete: whether tags and manifests may be removed.
+        is_eager: whether blobs are sent to registries before the commit.
+
+    Attributes:
+        eager: sends them while its `run` runs; None if nobody does.
+        drafts: the drafts as names.
 
     Raises (on construction):
         StorageFull: the disk of `state` is full.
@@ -98,14 +106,24 @@ class Writing:
         *,
         reaches: Callable[[str, str], bool],
         may_delete: bool = False,
+        is_eager: bool = False,
     ) -> None:
+        self.eager: EagerUploads | None = None
+        if is_eager:
+            self.eager = EagerUploads(target, takes=_is_remote, packing=settings.packing)
         self._settings = settings
+        self._cache = cache
         self._source = source
         self._store = DraftStore(
-            state / "drafts", is_ours=lambda key: reaches(key.registry, key.repository)
+            state / "drafts",
+            is_ours=lambda key: reaches(key.registry, key.repository),
+            watcher=self.eager,
         )
         self._committer = Committer(
-            target, self._prepare, CacheKeeper(cache), lambda: int(time.time())
+            self.eager.target if self.eager else target,
+            self._prepare,
+            CacheKeeper(cache),
+            lambda: int(time.time()),
         )
         namespaces = LocalNamespaces(state / "namespaces.json")
         tagging = Tagging(target, may_delete=may_delete)
@@ -120,10 +138,12 @@ class Writing:
             ),
         }
 
-    def uploads(self) -> list[dict[str, str | int]]:
+    def uploads(self) -> list[dict[str, str | int | None]]:
         """Return the blobs that are being sent, for `transfers.json`."""
         reports = self._committer.reports()
-        return [upload for report in reports for upload in upload_documents(report)]
+        early = [] if self.eager is None else list(self.eager.uploads())
+        sending = [blob for report in reports for blob in report.progress.active()]
+        return upload_documents([*early, *sending])
 
     def close(self) -> None:
         """Let other mounts have the drafts."""
@@ -135,20 +155,33 @@ class Writing:
         Raises:
             NotFound: the base is not at hand.
         """
-        origin = draft.base
-        if origin is None:
+        base = draft.base
+        if base is None:
             await trio.lowlevel.checkpoint()
             return make_order(draft, self._settings)
+        name = full_name(base.registry, base.repository)
+        source = self._source(base.registry, name)
+        repository = self._cache.repository(source, base.registry, name)
+
+        async def fetch(blob: Descriptor) -> BlobContent:
+            await trio.lowlevel.checkpoint()
+            path = self._cache.path_of(blob)
+            if path is None:
+                return StreamContent(source, blob)
+            return FileContent(partial(path.open, "rb"), blob.size)
+
+        origin = Origin(base.descriptor, repository, fetch, with_referrers=draft.wants_referrers)
+        if draft.is_copy:
+            return make_order(draft, self._settings, None, fetch, origin)
         lower = self.drafts.lowers.get(draft.id)
         if lower is None:
             raise NotFound(f"{draft.key}: its base was not looked at yet: list the draft first")
-        source = self._source(origin.registry, full_name(origin.registry, origin.repository))
+        return make_order(draft, self._settings, await lower.settle(), fetch, origin)
 
-        async def fetch_kept(kept: Descriptor) -> BlobContent:
-            await trio.lowlevel.checkpoint()
-            return StreamContent(source, kept)
 
-        return make_order(draft, self._settings, await lower.settle(), fetch_kept)
+def _is_remote(registry: str) -> bool:
+    """Tell whether sending early saves time: into a layout, a blob is copied on this disk."""
+    return not registry.startswith(LAYOUT_PREFIX)
 
 
 def draft_documents(drafts: DraftStore) -> list[dict[str, Any]]:

@@ -166,6 +166,11 @@ class BlobReader(Protocol):
         """Whether the bytes have been checked against the digest."""
         ...
 
+    @property
+    def backing_fd(self) -> int | None:
+        """A descriptor of a file that has exactly these bytes, checked; good until `close`."""
+        ...
+
     def read_now(self, offset: int, size: int) -> bytes | None:
         """Return the bytes if they can be had without waiting for network or disk, else None."""
         ...
@@ -223,6 +228,33 @@ class BlobContent(Protocol):
         ...
 
 
+class GrowingContent(Protocol):
+    """The bytes of a blob that is still being written, from its beginning on."""
+
+    def wait(self, offset: int, is_cancelled: Callable[[], bool]) -> int:
+        """Return how many bytes there are once some are worth sending, or no more will come.
+
+        Blocking. INVARIANT: bytes that were counted do not change, or else `Aborted` is raised
+        by the next call.
+
+        Args:
+            offset: how many have been sent.
+            is_cancelled: asked every now and then.
+
+        Raises:
+            Aborted: it is cancelled, nobody has written for a while, or not only at the end.
+        """
+        ...
+
+    def digest_now(self) -> Digest | None:
+        """Return the digest of all of it, None as long as more may come."""
+        ...
+
+    def open(self) -> BinaryIO:
+        """Open what there is at the beginning; called in a worker thread."""
+        ...
+
+
 class BlobPusher(Protocol):
     """Brings blobs into the repository."""
 
@@ -259,6 +291,21 @@ class BlobPusher(Protocol):
             ContentMismatch: the content is not what the descriptor says.
             TooLarge: the target does not take so much at once, in any way that is known.
             QuotaExceeded: the target has no room.
+        """
+        ...
+
+    def follow_blob(
+        self,
+        content: GrowingContent,
+        on_progress: Callable[[int], None],
+        is_cancelled: Callable[[], bool],
+    ) -> None:
+        """Send a blob while it is written; return when the target has all of it. Blocking.
+
+        Raises:
+            Aborted: `is_cancelled` said so, or the content is not to be followed any more.
+            Unsupported: the target takes whole blobs only.
+            OrasfsError: as `push_blob`.
         """
         ...
 

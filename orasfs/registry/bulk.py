@@ -26,7 +26,7 @@ from orasfs.registry.settings import RegistrySettings
 from orasfs.registry.stream import ResumingStream, Span, read_answer
 from orasfs.registry.tokenservice import new_authorizer
 from orasfs.registry.upload import BlobUpload, Habits
-from orasfs.registry.uploadjob import Job, UploadRequest
+from orasfs.registry.uploadjob import GrowingJob, UploadRequest, WholeJob
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class BulkTransport:
         stream.open()
         return stream
 
-    def upload(self, job: Job) -> None:
+    def upload(self, job: WholeJob | GrowingJob) -> None:
         """Send a blob. See `BlobPusher.push_blob`; closing ends it as cancelling does."""
 
         def is_cancelled() -> bool:

@@ -17,7 +17,14 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
 from orasfs.oci.manifest import MAX_MANIFEST_BYTES, Index, parse_document
 from orasfs.oci.reference import is_repository
-from orasfs.oci.storage import ANY, BlobContent, BlobStream, Expectation, Page
+from orasfs.oci.storage import (
+    ANY,
+    BlobContent,
+    BlobStream,
+    Expectation,
+    GrowingContent,
+    Page,
+)
 from orasfs.registry import protocol, referrers
 from orasfs.registry.bulk import BulkTransport
 from orasfs.registry.credential import CredentialFinder
@@ -195,6 +202,15 @@ class RemoteRepository:
     ) -> None:
         """See `BlobPusher.push_blob`. Blocking: for worker threads."""
         self._pusher.push_blob(descriptor, content, on_progress, is_cancelled)
+
+    def follow_blob(
+        self,
+        content: GrowingContent,
+        on_progress: Callable[[int], None],
+        is_cancelled: Callable[[], bool],
+    ) -> None:
+        """See `BlobPusher.follow_blob`. Blocking: for worker threads."""
+        self._pusher.follow_blob(content, on_progress, is_cancelled)
 
     async def push_manifest(
         self, raw: bytes, media_type: str, reference: str, *, expected: Expectation = ANY

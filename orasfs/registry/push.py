@@ -15,12 +15,19 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
 from orasfs.oci.manifest import MAX_MANIFEST_BYTES, Index, Manifest
 from orasfs.oci.reference import is_tag
-from orasfs.oci.storage import ANY, BlobContent, Expectation, ManifestFetcher, Resolver
+from orasfs.oci.storage import (
+    ANY,
+    BlobContent,
+    Expectation,
+    GrowingContent,
+    ManifestFetcher,
+    Resolver,
+)
 from orasfs.registry import protocol, referrers, uploads
 from orasfs.registry.bulk import BulkTransport
 from orasfs.registry.protocol import Answer
 from orasfs.registry.transport import Call, Transport
-from orasfs.registry.uploadjob import Job
+from orasfs.registry.uploadjob import GrowingJob, WholeJob
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +102,19 @@ class Pusher:
     ) -> None:
         """See `BlobPusher.push_blob`."""
         subject = self._named(descriptor.digest)
-        self._bulk.upload(Job(self._name, subject, descriptor, content, on_progress, is_cancelled))
+        self._bulk.upload(
+            WholeJob(self._name, subject, on_progress, is_cancelled, content, descriptor)
+        )
+
+    def follow_blob(
+        self,
+        content: GrowingContent,
+        on_progress: Callable[[int], None],
+        is_cancelled: Callable[[], bool],
+    ) -> None:
+        """See `BlobPusher.follow_blob`: a session in chunks, ended when the digest is known."""
+        subject = f"{self._subject}: a blob that is being written"
+        self._bulk.upload(GrowingJob(self._name, subject, on_progress, is_cancelled, content))
 
     # Manifests
 

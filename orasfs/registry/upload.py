@@ -28,15 +28,17 @@ from orasfs.errors import (
     RegistryError,
     TooLarge,
     Unreachable,
+    Unsupported,
 )
 from orasfs.registry import protocol, uploads
 from orasfs.registry.protocol import Answer
 from orasfs.registry.retry import RetryPolicy, is_passing_status
-from orasfs.registry.uploadjob import Job, Sender, UploadRequest
+from orasfs.registry.uploadjob import GrowingJob, Sender, UploadRequest, WholeJob
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 4 * 1024 * 1024  # the largest that every registry with chunks takes (GHCR)
+_GROWING_CHUNK_BYTES = 64 * 1024 * 1024  # at most; a registry that refuses it gets less
 _SMALLEST_CHUNK_BYTES = 64 * 1024
 _POLL_SECONDS = 0.2
 _DONE_STATUSES = frozenset({200, 201, 204})
@@ -76,7 +78,7 @@ class BlobUpload:
     def __init__(
         self,
         send: Sender,
-        job: Job,
+        job: WholeJob | GrowingJob,
         policy: RetryPolicy,
         habits: Habits,
         *,
@@ -89,12 +91,12 @@ class BlobUpload:
         self._habits = habits
         self._sleep = sleep
         self._clock = clock
-        self._size = job.descriptor.size
         self._step = _Step.BEGIN
         self._session = ""
         self._offset = 0  # what the registry has of the session
         self._most = 0  # the largest offset there ever was
-        self._chunk_bytes = _CHUNK_BYTES
+        self._stop = 0  # of the next chunk
+        self._chunk_bytes = _GROWING_CHUNK_BYTES if job.is_growing else _CHUNK_BYTES
         self._minimum = 0
         self._failures = 0  # without progress
         self._progress_time = clock()
@@ -105,19 +107,15 @@ class BlobUpload:
 
     def run(self) -> None:
         """Send the blob. See `BlobPusher.push_blob` for what it raises."""
-        if self._job.content.size != self._size:
-            raise ContentMismatch(
-                f"{self._job.subject}: the content has {self._job.content.size} bytes, "
-                f"not {self._size}"
-            )
+        self._job.check()
         try:
             while self._step is not _Step.DONE:
                 self._job.check_cancelled()
                 self._step = self._take_step()
-        except (Aborted, RegistryError, ContentMismatch):
+        except (Aborted, RegistryError, ContentMismatch, Unsupported):
             self._cancel_session()
             raise
-        self._job.on_progress(self._size)
+        self._job.on_progress(self._job.size)
 
     def _take_step(self) -> _Step:
         request, judge = self._courses[self._step]
@@ -147,23 +145,22 @@ class BlobUpload:
         return self._exchange("POST", target)
 
     def _send_whole(self) -> Answer:
-        target = uploads.completion_url(self._session, self._job.descriptor.digest)
-        return self._exchange("PUT", target, (0, self._size), is_final=True)
+        target = uploads.completion_url(self._session, self._job.digest)
+        return self._exchange("PUT", target, (0, self._job.size), is_final=True)
 
     def _send_chunk(self) -> Answer:
-        stop = min(self._size, self._offset + self._chunk_bytes)
-        headers = {"Content-Range": f"{self._offset}-{stop - 1}"}
-        return self._exchange("PATCH", self._session, (self._offset, stop), headers)
+        headers = {"Content-Range": f"{self._offset}-{self._stop - 1}"}
+        return self._exchange("PATCH", self._session, (self._offset, self._stop), headers)
 
     def _finish(self) -> Answer:
-        target = uploads.completion_url(self._session, self._job.descriptor.digest)
-        return self._exchange("PUT", target, (self._size, self._size), is_final=True)
+        target = uploads.completion_url(self._session, self._job.digest)
+        return self._exchange("PUT", target, (self._offset, self._offset), is_final=True)
 
     def _ask(self) -> Answer:
         return self._exchange("GET", self._session)
 
     def _check(self) -> Answer:
-        path = protocol.blob_path(self._job.repository, self._job.descriptor.digest)
+        path = protocol.blob_path(self._job.repository, self._job.digest)
         return self._exchange("HEAD", path)
 
     def _exchange(
@@ -195,9 +192,19 @@ class BlobUpload:
         self._minimum = uploads.minimum_chunk(answer)
         self._chunk_bytes = max(self._chunk_bytes, self._minimum)
         self._job.on_progress(0)
+        return _Step.WHOLE if self._goes_whole() else self._rest()
+
+    def _goes_whole(self) -> bool:
         # An empty blob has no chunk to send.
-        takes_whole = self._habits.takes_whole_blobs or self._size == 0
-        return _Step.WHOLE if takes_whole else _Step.CHUNK
+        is_fit = self._habits.takes_whole_blobs or self._job.size == 0
+        return is_fit and not self._job.is_growing
+
+    def _rest(self) -> _Step:
+        """Return how to go on behind what the registry has; of what is written, wait for more."""
+        self._stop = min(self._job.wait(self._offset), self._offset + self._chunk_bytes)
+        if self._job.is_growing:
+            self._progress_time = self._clock()  # waiting for a writer is no failure
+        return _Step.CHUNK if self._stop > self._offset else _Step.FINISH
 
     def _sent_whole(self, answer: Answer) -> _Step:
         if answer.status in _DONE_STATUSES:
@@ -205,7 +212,7 @@ class BlobUpload:
         if not uploads.is_too_much_at_once(answer) or not self._habits.takes_whole_blobs:
             return self._refused(answer)
         error = uploads.push_error(answer, self._job.subject)
-        if isinstance(error, QuotaExceeded) or self._size <= self._chunk_bytes:
+        if isinstance(error, QuotaExceeded) or self._job.size <= self._chunk_bytes:
             raise error
         logger.info("uploading in chunks subject=%s status=%d", self._job.subject, answer.status)
         self._habits.takes_whole_blobs = False
@@ -215,9 +222,8 @@ class BlobUpload:
     def _sent_chunk(self, answer: Answer) -> _Step:
         if answer.status in _TAKEN_STATUSES:
             self._follow_session(answer)
-            sent = min(self._size, self._offset + self._chunk_bytes)
-            self._advance(_offset_after_chunk(answer, self._offset, sent))
-            return _Step.CHUNK if self._offset < self._size else _Step.FINISH
+            self._advance(_offset_after_chunk(answer, self._offset, self._stop))
+            return self._rest()
         if answer.status == 413:
             return self._send_less_at_once(answer)
         if answer.status in (404, 416):
@@ -244,19 +250,19 @@ class BlobUpload:
                 return self._refused(answer)
             # The session is gone: because the blob is there, or for good.
             self._session = ""
-            return _Step.CHECK
+            return _Step.BEGIN if self._job.is_open else _Step.CHECK
         self._follow_session(answer)
-        if received > self._size or (received == 0 and self._habits.takes_whole_blobs):
+        if received > self._job.size or (received == 0 and self._goes_whole()):
             self._cancel_session()
             return _Step.BEGIN
         self._advance(received)
-        return _Step.CHUNK if received < self._size else _Step.FINISH
+        return self._rest()
 
     def _checked(self, answer: Answer) -> _Step:
         if is_passing_status(answer.status):
             return self._refused(answer)
         has_it = answer.status == 200 and answer.headers.get("content-length", "") == str(
-            self._size
+            self._job.size
         )
         return _Step.DONE if has_it else _Step.BEGIN
 

@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 from orasfs.errors import Aborted, ContentMismatch, StorageFailure
 from orasfs.oci.descriptor import Descriptor
-from orasfs.oci.storage import BlobContent
+from orasfs.oci.digest import Digest
+from orasfs.oci.storage import BlobContent, GrowingContent
 from orasfs.registry.protocol import Answer
 
 _READ_BYTES = 1024 * 1024
@@ -46,14 +47,21 @@ Sender = Callable[[UploadRequest], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be sent, and who wants to know; see `BlobPusher.push_blob`."""
+    """What is to be sent, and who wants to know; see `BlobPusher.push_blob`.
+
+    Attributes:
+        repository: where it goes.
+        subject: what it is, in words that begin every message.
+        on_progress: gets the number of bytes that have been sent.
+        is_cancelled: tells whether to give up.
+        content: the bytes.
+    """
 
     repository: str
     subject: str
-    descriptor: Descriptor
-    content: BlobContent
     on_progress: Callable[[int], None]
     is_cancelled: Callable[[], bool]
+    content: BlobContent | GrowingContent
 
     def check_cancelled(self) -> None:
         """Go on unless the job was cancelled.
@@ -85,9 +93,7 @@ class Job:
                         f"{self.subject}: reading it failed: {error.strerror}"
                     ) from error
                 if not piece:
-                    raise ContentMismatch(
-                        f"{self.subject}: ends at byte {start} of {self.descriptor.size}"
-                    )
+                    raise ContentMismatch(f"{self.subject}: ends at byte {start} of {stop}")
                 yield piece
                 start += len(piece)
                 self.on_progress(start)
@@ -99,3 +105,88 @@ class Job:
             raise StorageFailure(
                 f"{self.subject}: it cannot be opened: {error.strerror}"
             ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class WholeJob(Job):
+    """A blob that is all there."""
+
+    content: BlobContent
+    descriptor: Descriptor
+    is_growing = False
+    is_open = False
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return self.descriptor.size
+
+    @property
+    def digest(self) -> Digest:
+        """The blob's."""
+        return self.descriptor.digest
+
+    def check(self) -> None:
+        """Compare the content's size with the descriptor's.
+
+        Raises:
+            ContentMismatch: it is another one.
+        """
+        if self.content.size != self.size:
+            raise ContentMismatch(
+                f"{self.subject}: the content has {self.content.size} bytes, not {self.size}"
+            )
+
+    def wait(self, offset: int) -> int:  # noqa: ARG002 - all is there
+        """Return how many bytes there are."""
+        return self.size
+
+
+@dataclass(slots=True)
+class _Extent:
+    """How far a growing blob is known to reach."""
+
+    stop: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GrowingJob(Job):
+    """A blob that is still being written."""
+
+    content: GrowingContent
+    extent: _Extent = field(default_factory=_Extent)
+    is_growing = True
+
+    @property
+    def size(self) -> int:
+        """The number of bytes that were there when `wait` was asked last."""
+        return self.extent.stop
+
+    @property
+    def digest(self) -> Digest:
+        """The blob's.
+
+        Raises:
+            Aborted: more of it may come.
+        """
+        digest = self.content.digest_now()
+        if digest is None:
+            raise Aborted(f"{self.subject}: it is still being written")
+        return digest
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more of it may come."""
+        return self.content.digest_now() is None
+
+    def check(self) -> None:
+        """Find nothing to check yet."""
+
+    def wait(self, offset: int) -> int:
+        """Return how many bytes there are, once it is worth while or no more will come.
+
+        Raises:
+            Aborted: the job was cancelled, or the content is not to be followed any more.
+        """
+        self.extent.stop = self.content.wait(offset, self.is_cancelled)
+        return self.extent.stop

@@ -21,10 +21,14 @@ class Identity:
         names: the (directory, name) pairs by which it is known; none of a top directory, and of
             what has been removed.
         fds: descriptors by which it is open.
+        writers: how many of them are for writing.
         last: what was known of it when its last name went.
     """
 
-    __slots__ = ("__weakref__", "fds", "is_top", "kind", "last", "names", "number", "serial")
+    __slots__ = (
+        *("__weakref__", "fds", "is_top", "kind", "last", "names", "number", "serial"),
+        "writers",
+    )
 
     def __init__(self, status: os.stat_result, serial: int = 0, *, is_top: bool = False) -> None:
         self.number = status.st_ino
@@ -33,6 +37,7 @@ class Identity:
         self.is_top = is_top
         self.names: set[tuple[Identity, str]] = set()
         self.fds: list[int] = []
+        self.writers = 0
         self.last = status
 
     def __repr__(self) -> str:

@@ -37,6 +37,7 @@ class OpenStaged:
 
     Attributes:
         on_close: called once when it is closed.
+        on_write: called with itself after each write.
     """
 
     is_verified = True
@@ -46,9 +47,11 @@ class OpenStaged:
         self._digests = digests
         self._is_synchronous = bool(flags & _SYNCHRONOUS)
         self.on_close: Callable[[], None] = lambda: None
+        self.on_write: Callable[[OpenStaged], None] = lambda _: None
         self.identity = identity
         self.is_writable = flags & os.O_ACCMODE != os.O_RDONLY
         identity.fds.append(fd)
+        identity.writers += self.is_writable
         if flags & os.O_TRUNC:
             digests.forget(identity.number)
 
@@ -115,6 +118,7 @@ class OpenStaged:
         """Close the file. Harmless twice."""
         if self._fd >= 0:
             self.identity.fds.remove(self._fd)
+            self.identity.writers -= self.is_writable
             if self.is_writable:
                 self._digests.closed(self.identity.number, os.fstat(self._fd))
             os.close(self._fd)
@@ -124,6 +128,7 @@ class OpenStaged:
     def _note(self, offset: int, content: bytes) -> None:
         # After a write that failed half-way the size is another one, or the offset not the end.
         self._digests.wrote(self.identity.number, self._fd, offset, len(content))
+        self.on_write(self)
 
     def _write(self, offset: int, content: bytes) -> None:
         view = memoryview(content)

@@ -97,13 +97,13 @@ class Uploader:
                 return error
             return None
 
-        error = await _run_interruptibly(push)
+        error = await run_interruptibly(push)
         if error is not None:
             raise error
         progress.sent = descriptor.size
 
 
-async def _run_interruptibly(work: Callable[[Callable[[], bool]], T]) -> T:
+async def run_interruptibly(work: Callable[[Callable[[], bool]], T]) -> T:
     """Run blocking `work` in a thread, and tell it when the caller is cancelled.
 
     It raises nothing; it is waited for until it has ended, then `trio.Cancelled` goes on.

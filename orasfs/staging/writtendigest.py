@@ -12,9 +12,15 @@ anywhere but at the end, a truncation, a size or a modification time that is not
 import hashlib
 import os
 import threading
+from collections.abc import Callable
+
+from orasfs.errors import Aborted
 
 FOLLOWED_BYTES = 4 * 1024 * 1024  # from which on; less is hashed in no time
 MAX_THREADS = 4  # files beyond have theirs later, or when they are committed
+WORTH_BYTES = 16 * 1024 * 1024  # that are waited for before they are sent
+IDLE_SECONDS = 60.0  # without a write, after which nobody waits for more
+_POLL_SECONDS = 0.2
 _BUFFER_BYTES = 1024 * 1024
 
 
@@ -22,7 +28,7 @@ class WrittenDigests:
     """The digests of one draft. One thread calls all methods but `find`, which any may."""
 
     def __init__(self) -> None:
-        self._files: dict[int, _Following] = {}
+        self._files: dict[int, Following] = {}
         self._slots = threading.Semaphore(MAX_THREADS)
 
     def __repr__(self) -> str:
@@ -35,7 +41,7 @@ class WrittenDigests:
             self.forget(number)
             if offset:
                 return
-            found = self._files[number] = _Following(self._slots)
+            found = self._files[number] = Following(self._slots)
         found.advance(fd, size)
 
     def closed(self, number: int, status: os.stat_result) -> None:
@@ -61,6 +67,10 @@ class WrittenDigests:
         if found is not None:
             found.abandon()
 
+    def following(self, number: int) -> "Following | None":
+        """Return what is known of an inode that is written from its beginning on."""
+        return self._files.get(number)
+
     def find(self, status: os.stat_result) -> str | None:
         """Return the SHA-256 of a file of the draft's disk as hexadecimal digits, if it is known.
 
@@ -75,7 +85,7 @@ class WrittenDigests:
         return found.result()
 
 
-class _Following:
+class Following:
     """One file; `written` is up to where, `mtime_ns` its time when it was closed."""
 
     def __init__(self, slots: threading.Semaphore) -> None:
@@ -90,6 +100,7 @@ class _Following:
         self._changed = threading.Condition()
 
     def advance(self, fd: int, size: int) -> None:
+        """Note that so many more bytes are in the file open at `fd`."""
         with self._changed:
             self.written += size
             self._is_resting = False
@@ -104,16 +115,51 @@ class _Following:
             self._changed.notify_all()
 
     def abandon(self) -> None:
+        """Note that what was written is not what is there."""
         with self._changed:
             self._is_lost = True
             self._changed.notify_all()
 
     def result(self) -> str | None:
+        """Wait until all is hashed; return the digest, None if it is not known."""
         with self._changed:
             while self._thread is not None and not self._is_lost:
                 self._changed.wait()
             is_complete = self._hashed == self.written and not self._is_lost
             return self._digest.hexdigest() if is_complete else None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether what was written is not what is there now, or cannot be read."""
+        return self._is_lost
+
+    def wait(self, offset: int, is_cancelled: Callable[[], bool]) -> int:
+        """Return up to where it is written: well behind `offset`, or to its end. Blocks.
+
+        Raises:
+            Aborted: it is lost, cancelled, not hashed, or nobody has written for a while.
+        """
+        waited, seen = 0.0, self.written
+        with self._changed:
+            while not self._is_complete() and self.written - offset < WORTH_BYTES:
+                if self._is_stuck() or is_cancelled() or waited >= IDLE_SECONDS:
+                    raise Aborted("it is not written from its beginning to its end now")
+                self._changed.wait(_POLL_SECONDS)
+                waited = waited + _POLL_SECONDS if self.written == seen else 0.0
+                seen = self.written
+            return self.written
+
+    def digest_now(self) -> str | None:
+        """Return the digest if all is hashed, and nobody has it open to write more."""
+        with self._changed:
+            return self._digest.hexdigest() if self._is_complete() else None
+
+    def _is_complete(self) -> bool:
+        return self._is_resting and self._hashed == self.written and not self._is_lost
+
+    def _is_stuck(self) -> bool:
+        """Tell whether it will never be complete as things are."""
+        return self._is_lost or (self._is_resting and self._thread is None)
 
     def _begin(self, fd: int) -> None:
         if not self._slots.acquire(blocking=False):

@@ -29,12 +29,13 @@ from orasfs.errors import (
     InvalidName,
     NotFound,
     TagMoved,
+    Unsupported,
 )
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
 from orasfs.oci.manifest import Index, Manifest, parse_document
 from orasfs.oci.reference import is_tag
-from orasfs.oci.storage import ANY, BlobContent, Expectation
+from orasfs.oci.storage import ANY, BlobContent, Expectation, GrowingContent
 from orasfs.store import disk, ingest, layoutedit
 from orasfs.store.layout import LayoutSource
 from orasfs.store.layoutindex import LAYOUT_VERSION, parse_index
@@ -141,6 +142,19 @@ class LayoutTarget:
                 on_progress(incoming.offset)
             incoming.verify()
             incoming.publish()
+
+    def follow_blob(
+        self,
+        content: GrowingContent,  # noqa: ARG002 - the port's
+        on_progress: Callable[[int], None],  # noqa: ARG002 - the port's
+        is_cancelled: Callable[[], bool],  # noqa: ARG002 - the port's
+    ) -> None:
+        """See `BlobPusher.follow_blob`: what is on this disk already is copied when it is whole.
+
+        Raises:
+            Unsupported: always.
+        """
+        raise Unsupported("a layout takes whole blobs only")
 
     async def push_manifest(
         self, raw: bytes, media_type: str, reference: str, *, expected: Expectation = ANY

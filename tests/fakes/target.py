@@ -21,7 +21,7 @@ from orasfs.errors import (
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
-from orasfs.oci.storage import ANY, BlobContent, Expectation
+from orasfs.oci.storage import ANY, BlobContent, Expectation, GrowingContent
 
 PIECE_BYTES = 64 * 1024
 
@@ -116,6 +116,26 @@ class MemoryTarget:
             raise ContentMismatch(f"{descriptor.digest}: got {len(received)} other bytes")
         assert len(received) == descriptor.size == content.size
         self.blobs[descriptor.digest] = received
+
+    def follow_blob(
+        self,
+        content: GrowingContent,
+        on_progress: Callable[[int], None],
+        is_cancelled: Callable[[], bool],
+    ) -> None:
+        self._called("follow_blob")
+        self.pushing.set()
+        received = b""
+        while (stop := content.wait(len(received), is_cancelled)) > len(received):
+            with content.open() as stream:
+                stream.seek(len(received))
+                while len(received) < stop:
+                    received += stream.read(min(PIECE_BYTES, stop - len(received)))
+                    on_progress(len(received))
+        digest = content.digest_now()
+        if digest is None or digest != Digest.of(received):
+            raise ContentMismatch(f"{digest}: got {len(received)} other bytes")
+        self.blobs[digest] = received
 
     async def push_manifest(
         self, raw: bytes, media_type: str, reference: str, *, expected: Expectation = ANY

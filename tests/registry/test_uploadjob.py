@@ -2,12 +2,13 @@
 
 import errno
 import io
+from dataclasses import replace
 from typing import BinaryIO
 
 import pytest
 
 from orasfs.errors import Aborted, ContentMismatch, StorageFailure
-from orasfs.registry.uploadjob import Job
+from orasfs.registry.uploadjob import WholeJob
 from tests.support.content import Memory, ignore, never
 
 MIB = 1024 * 1024
@@ -28,9 +29,9 @@ class Missing(Memory):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
 
-def job(content: Memory = BLOB, seen: list[int] | None = None) -> Job:
+def job(content: Memory = BLOB, seen: list[int] | None = None) -> WholeJob:
     on_progress = ignore if seen is None else seen.append
-    return Job("a/b", "host/a/b@x", content.descriptor, content, on_progress, never)
+    return WholeJob("a/b", "host/a/b@x", on_progress, never, content, content.descriptor)
 
 
 def test_a_span_comes_in_pieces_and_progress_follows_them() -> None:
@@ -69,7 +70,7 @@ def test_content_that_ends_early_is_told() -> None:
 
 def test_a_cancelled_job_gives_no_more_pieces() -> None:
     seen: list[int] = []
-    cancelled = Job("a/b", "host/a/b@x", BLOB.descriptor, BLOB, seen.append, lambda: len(seen) > 0)
+    cancelled = replace(job(seen=seen), is_cancelled=lambda: len(seen) > 0)
     pieces = cancelled.pieces(0, BLOB.size)
     next(pieces)
     with pytest.raises(Aborted):
