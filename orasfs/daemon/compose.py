@@ -25,7 +25,14 @@ from orasfs.daemon.registries import MountRegistries
 from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, default_local, parse_source
 from orasfs.daemon.writing import Writing, default_state, source_date_epoch
 from orasfs.errors import LocalFailure, StorageFailure, StorageFull
-from orasfs.fuse.session import SessionNotifier, SessionOptions, serve
+from orasfs.fuse.notifier import SessionNotifier
+from orasfs.fuse.options import (
+    SessionOptions,
+    Transport,
+    chosen_transport,
+    may_pass_through,
+)
+from orasfs.fuse.session import serve
 from orasfs.oci.digest import Digest
 from orasfs.staging.layerblob import Compression
 from orasfs.staging.pack import Packing, PackSettings
@@ -200,6 +207,7 @@ def session_options(config: MountConfig) -> SessionOptions:
         allow_other=config.allow_other,
         read_only=config.read_only,
         flags=config.kernel_flags,
+        transport=chosen_transport(Transport(config.transport), may_pass_through),
     )
 
 

@@ -32,6 +32,7 @@ class MountConfig:
         mountpoint: an absolute path without symbolic links.
         cache: the directory of the cache.
         cache_budget: how large it may be.
+        transport: who speaks with the kernel: `auto`, `pyfuse3` or `device`.
         plain_http: True and False decide for all registries, None lets each be looked at.
         is_strict: whether nothing unverified is served.
         packing: what directories of drafts become: `tar` or `files`.
@@ -60,6 +61,7 @@ class MountConfig:
     merge_images: bool = True
     catalog_complete: bool = False
     is_strict: bool = False
+    transport: str = "pyfuse3"
     plain_http: bool | None = None
     allow_other: bool = False
     read_only: bool = False
@@ -203,6 +205,9 @@ _VALUED: dict[str, _Parser] = {
     "images": _choice("images", "merge_images", {"merged": True, "blobs": False}),
     "catalog": _choice("catalog", "catalog_complete", {"complete": True}),
     "verify": _choice("verify", "is_strict", {"lazy": False, "strict": True}),
+    "transport": _choice(
+        "transport", "transport", {name: name for name in ("auto", "pyfuse3", "device")}
+    ),
     "pack": _choice("pack", "packing", {"tar": "tar", "files": "files"}),
     "compression": _choice(
         "compression", "compression", {name: name for name in ("gzip", "zstd", "none")}

@@ -74,6 +74,12 @@ class FileReader:
         """Whether the whole blob has been checked against its digest."""
         return self._blob is not None and self._blob.arrival.is_verified
 
+    def backing_fd(self) -> int | None:
+        """Return the blob's file once it is complete and verified; good until `close`."""
+        if self._blob is None or not self._blob.arrival.is_verified:
+            return None
+        return self._blob.arrival.fd
+
     def read_now(self, offset: int, size: int) -> bytes | None:
         """Return the bytes if they may be served and the page cache has them, else None."""
         blob = self._blob

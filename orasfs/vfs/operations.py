@@ -130,6 +130,14 @@ class Operations(Protocol):
         """Read up to `size` bytes; fewer mean the end of the file."""
         ...
 
+    def backing_fd(self, fh: Fh) -> int | None:
+        """Return a descriptor of a file with exactly these bytes, verified, if there is one now.
+
+        A transport may have the kernel read that by itself. The descriptor is the filesystem's,
+        and good until `release`.
+        """
+        ...
+
     def release(self, fh: Fh) -> None:
         """Close (the last reference to the open file is gone)."""
         ...

@@ -136,6 +136,9 @@ class FakeOperations(Unchangeable):
         await trio.sleep(math.inf if path == "hang" else 0.001)
         return self._nodes[path].content[offset : offset + size]
 
+    def backing_fd(self, fh: Fh) -> int | None:
+        return None
+
     def release(self, fh: Fh) -> None:
         del self.open_handles[fh]
 

@@ -1,6 +1,7 @@
 """Mounts the fake filesystem in this process: `python -m tests.support.fake_mount … MOUNTPOINT`.
 
-Takes the arguments of `orasfs mount -f`, of which only the mountpoint and `log_file` matter.
+Takes the arguments of `orasfs mount -f`, of which only the mountpoint, `log_file` and `transport`
+matter.
 """
 
 import signal
@@ -12,12 +13,12 @@ import trio
 from orasfs.daemon import logs
 from orasfs.daemon.config import parse_options
 from orasfs.fuse.notifier import SessionNotifier
-from orasfs.fuse.options import SessionOptions
+from orasfs.fuse.options import SessionOptions, Transport
 from orasfs.fuse.session import serve
 from tests.fakes.operations import FakeOperations
 
 
-async def serve_fake(mountpoint: str) -> None:
+async def serve_fake(mountpoint: str, transport: Transport) -> None:
     """Serve until SIGTERM or unmounted."""
     stop = trio.Event()
     notifier = SessionNotifier()
@@ -32,7 +33,7 @@ async def serve_fake(mountpoint: str) -> None:
             await serve(
                 FakeOperations(notifier),
                 mountpoint,
-                SessionOptions("a,b \\é"),
+                SessionOptions("a,b \\é", transport=transport),
                 notifier=notifier,
                 on_ready=lambda: None,
                 stop=stop,
@@ -44,4 +45,4 @@ if __name__ == "__main__":
     words = [word.removeprefix("-o") for word in sys.argv[1:] if word.startswith("-o")]
     config = parse_options(words)
     logs.set_up("DEBUG", config.log_file or Path("/dev/null"), stderr_level="DEBUG")
-    trio.run(serve_fake, sys.argv[-1])
+    trio.run(serve_fake, sys.argv[-1], Transport(config.transport))

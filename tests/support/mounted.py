@@ -20,6 +20,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 30.0
 END_SECONDS = 20.0
 POLL_SECONDS = 0.02
+TRANSPORT_VARIABLE = "ORASFS_TEST_TRANSPORT"  # which one to use where a test does not say
 _STAT = "import os, sys; os.statvfs(sys.argv[1]); os.stat(sys.argv[1])"
 _OWN = ("ORAS_CACHE", "DOCKER_CONFIG", "XDG_RUNTIME_DIR")
 
@@ -101,6 +102,9 @@ class Mounted:
         self.log_path = self.home / "daemon.log"
         self.error_path = self.home / "daemon.stderr"
         self._environ = {**environment(self.home), **(environ or {})}
+        transport = os.environ.get(TRANSPORT_VARIABLE)
+        if transport and not any(word.startswith("transport=") for word in options):
+            options = (*options, f"transport={transport}")
         words = ("log_level=DEBUG", f"log_file={self.log_path}", *options)
         self._command = [
             *(sys.executable, "-m", *program),

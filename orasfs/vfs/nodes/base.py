@@ -11,7 +11,7 @@ import stat
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, runtime_checkable
 
 import trio
 
@@ -110,6 +110,15 @@ class Writer(Protocol):
         ...
 
 
+@runtime_checkable
+class Backed(Protocol):
+    """An open file that may be, byte for byte, another file, which a transport may hand on."""
+
+    def backing_fd(self) -> int | None:
+        """Return that file's descriptor, good until this one is closed, or None."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     """An open file's bytes, and what the kernel may cache of them.
@@ -117,6 +126,7 @@ class Opened:
     Attributes:
         digest: of the blob that is read, if it is one.
         writer: writes the file, if it is one of a draft.
+        backed: tells whether it is another file, for what never changes.
     """
 
     reader: BlobReader
@@ -124,6 +134,7 @@ class Opened:
     direct_io: bool = False
     digest: Digest | None = None
     writer: Writer | None = None
+    backed: Backed | None = None
 
 
 class Node:

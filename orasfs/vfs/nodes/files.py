@@ -13,7 +13,7 @@ from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.inodes import Key
 from orasfs.vfs.memory import MemoryReader
-from orasfs.vfs.nodes.base import Node, Opened, Stat
+from orasfs.vfs.nodes.base import Backed, Node, Opened, Stat
 
 GENERATED_MODE = stat.S_IFREG | 0o444
 SYMLINK_MODE = stat.S_IFLNK | 0o777
@@ -53,7 +53,8 @@ class BlobNode(Node):
         """Open the blob."""
         descriptor = self._file.descriptor
         reader = await self._artifact.repository.open_blob(descriptor)
-        return Opened(reader, digest=descriptor.digest)
+        backed = reader if isinstance(reader, Backed) else None
+        return Opened(reader, digest=descriptor.digest, backed=backed)
 
     def getxattr_now(self, name: str) -> bytes:
         """Return what the descriptor says."""

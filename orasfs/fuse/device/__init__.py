@@ -1,0 +1,1 @@
+"""The transport straight on /dev/fuse: the kernel's protocol, without a library between."""

@@ -1,0 +1,174 @@
+"""What is answered to each request that reads: decode, call, encode, and nothing else.
+
+Owns the translation between requests and the port of the filesystem. There is no branch on what a
+node is. Handlers raise; who called them answers with an errno.
+
+INVARIANT: an answer that gives the kernel something (a reference, a handle) says how to take it
+back, for when nobody is there any more to take it.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from orasfs.errors import LocalFailure
+from orasfs.fuse.device import replies
+from orasfs.fuse.device.openfiles import OpenFiles
+from orasfs.fuse.device.replies import Encoder
+from orasfs.fuse.device.requests import Forget, GetXattr, Handle, Named, Of, Open, Read
+from orasfs.fuse.device.wire import Opened
+from orasfs.vfs.operations import DirectoryEntry, Entry, Fh, Ino, OpenFile, Operations
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The bytes of an answer, and what to do if nobody takes it."""
+
+    body: bytes = b""
+    take_back: Callable[[], None] | None = None
+
+
+DONE = Answer()
+
+
+class ReadHandlers:
+    """Answers the requests that read.
+
+    Args:
+        operations: the filesystem.
+        encoder: knows whose the files are.
+        files: what is open.
+        drop_pages: lets the kernel forget the pages of an inode; returns at once.
+    """
+
+    def __init__(
+        self,
+        operations: Operations,
+        encoder: Encoder,
+        files: OpenFiles,
+        drop_pages: Callable[[Ino], None],
+    ) -> None:
+        self._operations = operations
+        self._encoder = encoder
+        self._files = files
+        self._drop_pages = drop_pages
+
+    async def lookup(self, request: Named) -> Answer:
+        """Find a name; one that does not exist is an entry of inode 0, which the kernel keeps."""
+        name = os.fsdecode(request.name)
+        return self._entry(await self._operations.lookup(request.parent, name))
+
+    def _entry(self, entry: Entry) -> Answer:
+        body = self._encoder.entry(entry)
+        if entry.attr is None:
+            return Answer(body)
+        return Answer(body, partial(self._operations.forget, entry.attr.ino, 1))
+
+    def forget(self, request: Forget) -> None:
+        """Take references back; the kernel waits for no answer."""
+        for ino, lookups in request.counts:
+            self._operations.forget(ino, lookups)
+
+    async def getattr(self, request: Of) -> Answer:
+        """Return the attributes of an inode."""
+        attr, seconds = await self._operations.getattr(request.ino)
+        return Answer(self._encoder.attributes(attr, seconds))
+
+    async def readlink(self, request: Of) -> Answer:
+        """Return a symlink's target."""
+        return Answer(os.fsencode(await self._operations.readlink(request.ino)))
+
+    async def open(self, request: Open) -> Answer:
+        """Open a file."""
+        file = await self._operations.open(request.ino, request.flags)
+        try:
+            return self._opened(request.ino, file)
+        except BaseException:
+            self._operations.release(file.fh)
+            raise
+
+    def _opened(self, ino: Ino, file: OpenFile) -> Answer:
+        """Return how a file was opened."""
+        backing_fd = self._operations.backing_fd(file.fh)
+        flags, backing_id = self._files.add(ino, file, backing_fd)
+        body = replies.opened(file.fh, flags | Opened.NOFLUSH, backing_id)
+        return Answer(body, partial(self._close, file.fh))
+
+    def read_now(self, request: Read) -> Answer | None:
+        """Read what is at hand."""
+        data = self._operations.read_now(request.fh, request.offset, request.size)
+        return None if data is None else Answer(data)
+
+    async def read(self, request: Read) -> Answer:
+        """Read."""
+        return Answer(await self._operations.read(request.fh, request.offset, request.size))
+
+    def release(self, request: Handle) -> Answer:
+        """Close a file."""
+        self._close(request.fh)
+        return DONE
+
+    def _close(self, fh: Fh) -> None:
+        """Close a file; what will be passed through next time need not stay in two caches."""
+        can_pass = self._operations.backing_fd(fh) is not None
+        ino = self._files.remove(fh)
+        self._operations.release(fh)
+        if ino is not None and can_pass and self._files.may_pass:
+            self._drop_pages(ino)
+
+    async def opendir(self, request: Of) -> Answer:
+        """Open a directory."""
+        fh = await self._operations.opendir(request.ino)
+        return Answer(replies.opened(fh, Opened(0)), partial(self._operations.releasedir, fh))
+
+    async def readdir(self, request: Read) -> Answer:
+        """List names with inode numbers."""
+        return self._listing(request, await self._list(request), is_plus=False)
+
+    async def readdirplus(self, request: Read) -> Answer:
+        """List names with attributes, each of which counts as a lookup."""
+        return self._listing(request, await self._list(request), is_plus=True)
+
+    async def _list(self, request: Read) -> Sequence[DirectoryEntry]:
+        return await self._operations.readdir(request.fh, request.offset)
+
+    def _listing(self, request: Read, found: Sequence[DirectoryEntry], *, is_plus: bool) -> Answer:
+        entries = [(os.fsencode(each.name), each) for each in found]
+        body, counted = self._encoder.listing(entries, request.size, is_plus=is_plus)
+        for ino in counted:
+            self._operations.count_lookup(ino)
+        return Answer(body, partial(self._forget_all, counted) if counted else None)
+
+    def _forget_all(self, inos: Sequence[Ino]) -> None:
+        for ino in inos:
+            self._operations.forget(ino, 1)
+
+    def releasedir(self, request: Handle) -> Answer:
+        """Close a directory."""
+        self._operations.releasedir(request.fh)
+        return DONE
+
+    def statfs(self, _request: Of) -> Answer:
+        """Tell the free space."""
+        return Answer(replies.statfs(self._operations.statfs()))
+
+    async def getxattr(self, request: GetXattr) -> Answer:
+        """Return an extended attribute."""
+        name = os.fsdecode(request.name)
+        return _sized(await self._operations.getxattr(request.ino, name), request.size)
+
+    async def listxattr(self, request: GetXattr) -> Answer:
+        """Return the names of extended attributes, each with a zero byte behind it."""
+        names = await self._operations.listxattr(request.ino)
+        return _sized(b"".join(os.fsencode(name) + b"\0" for name in names), request.size)
+
+
+def _sized(value: bytes, size: int) -> Answer:
+    """Return a value, or how long it is to a caller that has no room yet."""
+    if not size:
+        return Answer(replies.xattr_size(len(value)))
+    if len(value) > size:
+        raise LocalFailure("the value is longer than the caller has room for", errno.ERANGE)
+    return Answer(value)

@@ -1,0 +1,124 @@
+"""What goes back to the kernel, as bytes: attributes, entries, listings, the answer to INIT.
+
+Owns their layout. Pure; the errnos of failures come from `orasfs.fuse.errno`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orasfs.fuse.answers import BLOCK_SIZE
+from orasfs.fuse.device import wire
+from orasfs.vfs.operations import Attr, DirectoryEntry, Entry, FilesystemStatus, Ino
+
+_NS = 1_000_000_000
+_MASK64 = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Encodes attributes; `uid` and `gid` own every file: the mounting user."""
+
+    uid: int
+    gid: int
+
+    def attr(self, attr: Attr) -> bytes:
+        """Return attributes without their validity."""
+        seconds, nanoseconds = divmod(attr.mtime_ns, _NS)
+        seconds &= _MASK64  # the kernel takes it for a signed number again
+        return wire.ATTR.pack(
+            attr.ino,
+            attr.size,
+            attr.blocks,
+            *(seconds, seconds, seconds),
+            *(nanoseconds, nanoseconds, nanoseconds),
+            attr.mode,
+            attr.link_count,
+            *(self.uid, self.gid),
+            *(0, BLOCK_SIZE, 0),
+        )
+
+    def attributes(self, attr: Attr, valid_seconds: float) -> bytes:
+        """Return the answer to GETATTR."""
+        return wire.ATTR_OUT.pack(*_duration(valid_seconds), 0) + self.attr(attr)
+
+    def entry(self, entry: Entry) -> bytes:
+        """Return the answer to a lookup; a name that is absent has inode 0."""
+        name_seconds, name_ns = _duration(entry.name_seconds)
+        if entry.attr is None:
+            return wire.ENTRY_OUT.pack(0, 0, name_seconds, 0, name_ns, 0) + bytes(wire.ATTR.size)
+        seconds, ns = _duration(entry.attr_seconds)
+        ino = entry.attr.ino
+        head = wire.ENTRY_OUT.pack(ino, 0, name_seconds, seconds, name_ns, ns)
+        return head + self.attr(entry.attr)
+
+    def listing(
+        self, entries: Sequence[tuple[bytes, DirectoryEntry]], size: int, *, is_plus: bool
+    ) -> tuple[bytes, Sequence[Ino]]:
+        """Return as many entries as `size` bytes take, and the inodes that they count for."""
+        parts: list[bytes] = []
+        counted: list[Ino] = []
+        for name, each in entries:
+            attr = each.entry.attr
+            if attr is None:
+                continue
+            part = _directory_entry(name, attr, each.next_id)
+            if is_plus:
+                part = self.entry(each.entry) + part
+            size -= len(part)
+            if size < 0:
+                break
+            parts.append(part)
+            if is_plus:
+                counted.append(attr.ino)
+        return b"".join(parts), counted
+
+
+def _directory_entry(name: bytes, attr: Attr, next_id: int) -> bytes:
+    head = wire.DIRENT.pack(attr.ino, next_id, len(name), attr.mode >> 12)
+    return head + name + bytes(-len(name) % 8)
+
+
+def _duration(seconds: float) -> tuple[int, int]:
+    """Return whole seconds and the nanoseconds beside them."""
+    whole = int(seconds)
+    return whole, int((seconds - whole) * _NS)
+
+
+def opened(fh: int, flags: wire.Opened, backing_id: int = 0) -> bytes:
+    """Return the answer to OPEN and OPENDIR."""
+    return wire.OPEN_OUT.pack(fh, flags, backing_id)
+
+
+def written(size: int) -> bytes:
+    """Return the answer to WRITE."""
+    return wire.WRITE_OUT.pack(size, 0)
+
+
+def xattr_size(size: int) -> bytes:
+    """Return the answer to GETXATTR and LISTXATTR with no room for the value."""
+    return wire.GETXATTR_OUT.pack(size, 0)
+
+
+def statfs(status: FilesystemStatus) -> bytes:
+    """Return the answer to STATFS."""
+    return wire.STATFS_OUT.pack(
+        status.blocks,
+        status.blocks_free,
+        status.blocks_available,
+        status.files,
+        status.files_free,
+        status.block_size,
+        status.name_max,
+        status.block_size,
+        0,
+    )
+
+
+def invalidate_inode(ino: int) -> bytes:
+    """Return the notification that all pages and attributes of an inode are to be dropped."""
+    return wire.INVAL_INODE_OUT.pack(ino, 0, 0)
+
+
+def invalidate_entry(parent: int, name: bytes) -> bytes:
+    """Return the notification that a name is to be dropped."""
+    return wire.INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0"

@@ -1,0 +1,115 @@
+"""Which request is parsed and answered by what, and how it may wait.
+
+Owns the table. An operation that is not in it is answered ENOSYS, which the kernel takes for good:
+it then does without (flush, access, lseek), by itself (copy_file_range), or says EOPNOTSUPP to the
+caller (fallocate).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from orasfs.fuse.device import requests
+from orasfs.fuse.device.changing import ChangeHandlers
+from orasfs.fuse.device.handlers import Answer, ReadHandlers
+from orasfs.fuse.device.requests import Body, Header
+from orasfs.fuse.device.wire import Opcode
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What is still to be done for an answer; without effect, it may be interrupted."""
+
+    work: Callable[[], Awaitable[Answer]]
+    may_interrupt: bool
+
+
+Route = Callable[[Header, Body], Answer | Waiting]
+
+
+def at_once(parse: Callable[[Header, Body], R], handle: Callable[[R], Answer]) -> Route:
+    """Return the route of what never waits."""
+
+    def begin(header: Header, body: Body) -> Answer:
+        return handle(parse(header, body))
+
+    return begin
+
+
+def waiting(
+    parse: Callable[[Header, Body], R],
+    handle: Callable[[R], Awaitable[Answer]],
+    *,
+    now: Callable[[R], Answer | None] | None = None,
+    may_interrupt: bool = False,
+) -> Route:
+    """Return the route of what may wait; `now` is tried first, and returns None if it must."""
+
+    def begin(header: Header, body: Body) -> Answer | Waiting:
+        request = parse(header, body)
+        answer = now(request) if now is not None else None
+        return answer or Waiting(partial(handle, request), may_interrupt)
+
+    return begin
+
+
+def interruptible(
+    parse: Callable[[Header, Body], R],
+    handle: Callable[[R], Awaitable[Answer]],
+    now: Callable[[R], Answer | None] | None = None,
+) -> Route:
+    """Return the route of what may wait and changes nothing."""
+    return waiting(parse, handle, now=now, may_interrupt=True)
+
+
+def read_routes(handlers: ReadHandlers) -> Mapping[int, Route]:
+    """Return the routes of requests that read."""
+    return {
+        Opcode.LOOKUP: interruptible(requests.parse_named, handlers.lookup),
+        Opcode.GETATTR: interruptible(requests.parse_of, handlers.getattr),
+        Opcode.READLINK: interruptible(requests.parse_of, handlers.readlink),
+        Opcode.OPEN: _open_route(handlers),
+        Opcode.READ: interruptible(requests.parse_read, handlers.read, handlers.read_now),
+        Opcode.RELEASE: at_once(requests.parse_handle, handlers.release),
+        Opcode.OPENDIR: interruptible(requests.parse_of, handlers.opendir),
+        Opcode.READDIR: interruptible(requests.parse_read, handlers.readdir),
+        Opcode.READDIRPLUS: interruptible(requests.parse_read, handlers.readdirplus),
+        Opcode.RELEASEDIR: at_once(requests.parse_handle, handlers.releasedir),
+        Opcode.STATFS: at_once(requests.parse_of, handlers.statfs),
+        Opcode.GETXATTR: interruptible(requests.parse_getxattr, handlers.getxattr),
+        Opcode.LISTXATTR: interruptible(requests.parse_listxattr, handlers.listxattr),
+    }
+
+
+def _open_route(handlers: ReadHandlers) -> Route:
+    """Return the route of OPEN: opening to read changes nothing, opening to write may."""
+
+    def begin(header: Header, body: Body) -> Waiting:
+        request = requests.parse_open(header, body)
+        return Waiting(partial(handlers.open, request), not request.may_change)
+
+    return begin
+
+
+def change_routes(handlers: ChangeHandlers) -> Mapping[int, Route]:
+    """Return the routes of requests that change something."""
+    return {
+        Opcode.SETATTR: waiting(requests.parse_setattr, handlers.setattr),
+        Opcode.SYMLINK: waiting(requests.parse_symlink, handlers.symlink),
+        Opcode.MKNOD: waiting(requests.parse_mknod, handlers.mknod),
+        Opcode.MKDIR: waiting(requests.parse_mkdir, handlers.mkdir),
+        Opcode.UNLINK: waiting(requests.parse_named, handlers.unlink),
+        Opcode.RMDIR: waiting(requests.parse_named, handlers.rmdir),
+        Opcode.RENAME: waiting(requests.parse_rename, handlers.rename),
+        Opcode.RENAME2: waiting(requests.parse_rename2, handlers.rename),
+        Opcode.LINK: waiting(requests.parse_link, handlers.link),
+        Opcode.WRITE: waiting(requests.parse_write, handlers.write, now=handlers.write_now),
+        Opcode.FSYNC: waiting(requests.parse_sync, handlers.fsync),
+        Opcode.FSYNCDIR: waiting(requests.parse_sync, handlers.fsyncdir),
+        Opcode.SETXATTR: waiting(requests.parse_setxattr, handlers.setxattr),
+        Opcode.REMOVEXATTR: waiting(requests.parse_removexattr, handlers.removexattr),
+        Opcode.CREATE: waiting(requests.parse_create, handlers.create),
+    }

@@ -1,0 +1,102 @@
+"""The FUSE session straight on /dev/fuse: mount, serve until told to stop, unmount.
+
+Owns the order in which its parts begin and end. Knows the port of the filesystem and nothing
+behind it.
+
+INVARIANT: whatever ends `serve`, the mount is gone when it returns.
+INVARIANT: nothing in this process touches a path below the mountpoint: it would wait for itself.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+
+import trio
+
+from orasfs.fuse.device import replies
+from orasfs.fuse.device.changing import ChangeHandlers
+from orasfs.fuse.device.channel import Channel
+from orasfs.fuse.device.handlers import ReadHandlers
+from orasfs.fuse.device.mounting import mount
+from orasfs.fuse.device.openfiles import OpenFiles
+from orasfs.fuse.device.replies import Encoder
+from orasfs.fuse.device.routes import change_routes, read_routes
+from orasfs.fuse.device.server import Server
+from orasfs.fuse.device.wire import Notification
+from orasfs.fuse.notifier import SessionNotifier
+from orasfs.fuse.options import SessionOptions, may_pass_through
+from orasfs.fuse.place import detach, device_at, raise_read_ahead
+from orasfs.vfs.operations import MountOperations
+
+logger = logging.getLogger(__name__)
+
+
+class DeviceCache:
+    """Carries notifications to the kernel (orasfs.fuse.notifier.KernelCache)."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def invalidate_inode(self, ino: int) -> None:
+        """Drop cached pages and attributes of an inode."""
+        self._channel.notify(Notification.INVAL_INODE, replies.invalidate_inode(ino))
+
+    def invalidate_entry(self, parent: int, name: bytes) -> None:
+        """Drop a name."""
+        self._channel.notify(Notification.INVAL_ENTRY, replies.invalidate_entry(parent, name))
+
+
+async def serve(
+    operations: MountOperations,
+    mountpoint: str,
+    options: SessionOptions,
+    *,
+    notifier: SessionNotifier,
+    on_ready: Callable[[], None],
+    stop: trio.Event,
+) -> None:
+    """Mount `operations` and answer the kernel; as `orasfs.fuse.session.serve`."""
+    channel = Channel(await trio.to_thread.run_sync(partial(mount, mountpoint, options)))
+    device = device_at(mountpoint)
+    server = make_server(channel, operations, notifier)
+    try:
+        with notifier.speaking_to(DeviceCache(channel)):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_announce, server, mountpoint, on_ready)
+                await server.run(stop)
+                nursery.cancel_scope.cancel()
+    finally:
+        channel.close()
+        # Detached from its place, a mount lives as long as its files are open; by now another one
+        # may be at that place, and is not ours to unmount.
+        if device is not None and device_at(mountpoint) == device:
+            detach(mountpoint)
+        logger.info("unmounted mountpoint=%s", mountpoint)
+
+
+def make_server(
+    channel: Channel, operations: MountOperations, notifier: SessionNotifier
+) -> Server:
+    """Put the parts together that answer the kernel."""
+    encoder = Encoder(os.getuid(), os.getgid())
+    wants_passthrough = may_pass_through()
+    files = OpenFiles(channel if wants_passthrough else None)
+    readers = ReadHandlers(operations, encoder, files, notifier.invalidate_content)
+    changers = ChangeHandlers(operations, encoder, files)
+    routes = {**read_routes(readers), **change_routes(changers)}
+    return Server(channel, readers, routes, wants_passthrough=wants_passthrough)
+
+
+async def _announce(server: Server, mountpoint: str, on_ready: Callable[[], None]) -> None:
+    await server.initialized.wait()
+    # The kernel takes its own value from our first answer, so ours is set behind it.
+    raise_read_ahead(mountpoint)
+    agreement = server.agreement
+    logger.info(
+        "mounted mountpoint=%s protocol=7.%s passthrough=%s",
+        mountpoint,
+        agreement.minor if agreement else 0,
+        bool(agreement and agreement.may_pass_through),
+    )
+    on_ready()
