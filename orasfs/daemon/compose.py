@@ -183,6 +183,7 @@ def filesystem_options(config: MountConfig) -> FilesystemOptions:
             images=config.merge_images,
             platform=config.platform,
         ),
+        mountpoint=config.mountpoint,
     )
 
 

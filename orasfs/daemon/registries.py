@@ -186,16 +186,21 @@ class MountRegistries:
 
     def _open(self, host: str) -> SourceRegistry:
         if host.startswith(LAYOUT_PREFIX):
-            return LayoutRegistry(self._layout(host.removeprefix(LAYOUT_PREFIX)))
+            label = host.removeprefix(LAYOUT_PREFIX)
+            is_shown = label in self._source.layouts or not label.startswith("/")
+            # A draft outlives the layout that it was to be copied from.
+            return LayoutRegistry(self._layout(label), must_exist=is_shown)
         client = self._connect(host)
         self._clients[host] = client
         self._health[host] = Health(time.time)
         return WatchedRegistry(client, self._health[host])
 
     def _layout(self, label: str) -> Path:
-        layouts = self._source.layouts
-        if self._source.local is not None:
-            layouts = find_layouts(self._source.local)
+        if label in self._source.layouts:
+            return self._source.layouts[label]
+        if label.startswith("/"):
+            return Path(label)  # what is copied may come from any layout
+        layouts = find_layouts(self._source.local) if self._source.local is not None else {}
         if label not in layouts:
             raise NotFound(f"{LAYOUT_PREFIX}{label}: no such local layout")
         return layouts[label]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from orasfs.errors import ContentMismatch, InvalidName
 
 _HEX_LENGTHS = {"sha256": 64, "sha512": 128}
+ALGORITHMS = frozenset(_HEX_LENGTHS)
 _HEX = re.compile(r"[0-9a-f]+")
 
 

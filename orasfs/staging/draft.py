@@ -105,6 +105,11 @@ class Draft:
         return self.base is not None and self.base.is_whole
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing is in it."""
+        return not self.is_copy and not self.tree.names(self.tree.top)
+
+    @property
     def wants_referrers(self) -> bool:
         """Whether a copy takes along what refers to its base."""
         return self.tree.attribute(self.tree.top, settings.REFERRERS) == b"1"

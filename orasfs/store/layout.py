@@ -218,12 +218,17 @@ class LayoutSource:
 class LayoutRegistry:
     """A layout directory as a registry of one repository, whose name is empty.
 
+    Args:
+        path: of the layout.
+        must_exist: without, what is not there is not found when it is asked for.
+
     Raises (on construction):
         InvalidName: the directory is no OCI image layout; the message says what to do.
     """
 
-    def __init__(self, path: Path) -> None:
-        _check_layout(path)
+    def __init__(self, path: Path, *, must_exist: bool = True) -> None:
+        if must_exist:
+            _check_layout(path)
         self._source = LayoutSource(path)
 
     def __repr__(self) -> str:

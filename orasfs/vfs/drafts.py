@@ -95,6 +95,7 @@ class Drafts:
         nursery: where commits go on that nobody waits for.
         lowers: what drafts have from their bases, by the draft's id.
         listener: told of each commit before the draft goes.
+        attached: what drafts that were attached in this mount have become.
     """
 
     store: DraftStore
@@ -103,6 +104,7 @@ class Drafts:
     tagging: Tagging | None = None
     nursery: trio.Nursery | None = None
     listener: Listener | None = None
+    attached: dict[DraftKey, Descriptor] = field(default_factory=dict, repr=False)
 
     lowers: dict[str, LowerTree] = field(default_factory=dict, repr=False)
     _errors: dict[str, ErrorLog] = field(default_factory=dict, repr=False)
@@ -216,7 +218,7 @@ def draft_key(place: Place, name: str) -> DraftKey:
 
 def name_in(place: Place, key: DraftKey) -> str | None:
     """Return the name of a draft in a place, None if it is elsewhere."""
-    if key.registry != place.host:
+    if key.registry != place.host or key.subject:
         return None
     if not key.colon:
         return key.name if key.repository == place.path else None

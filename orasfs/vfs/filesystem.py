@@ -29,6 +29,7 @@ from orasfs.vfs.nodes.base import Found, Listed, Listing, Opened
 from orasfs.vfs.nodes.control import control_directory
 from orasfs.vfs.nodes.drafttop import DraftTopNode
 from orasfs.vfs.nodes.place import PlaceNode
+from orasfs.vfs.nodes.referrers import ReferrersNode
 from orasfs.vfs.nodes.roots import make_root
 from orasfs.vfs.nodes.world import World
 from orasfs.vfs.operations import (
@@ -112,8 +113,19 @@ class Filesystem(Changes):
         if self._notifier is not None:
             for ino in inos:
                 self._notifier.invalidate_content(ino)
+        if key.subject:
+            self._referrer_changed(key, descriptor.digest)
+            return
         place = Place(key.registry, key.repository)
         self._tag_changed(place, key.tag or "", but=key)
+
+    def _referrer_changed(self, key: DraftKey, digest: Digest) -> None:
+        """Let the kernel ask again for a referrer that it may have been told is not there."""
+        for ino, node in self._tables.inodes:
+            if isinstance(node, ReferrersNode) and str(node.subject) == key.subject:
+                for name in (digest.algorithm, digest.hex):
+                    if self._notifier is not None:
+                        self._notifier.invalidate_entry(ino, name)
 
     def _tag_changed(self, place: Place, tag: str, *, but: DraftKey | None = None) -> None:
         """Let the kernel ask again for the names that lead to a tag.
@@ -122,6 +134,8 @@ class Filesystem(Changes):
         """
         above, _, last = place.path.rpartition("/")
         for ino, node in self._tables.inodes:
+            if self._notifier is not None and isinstance(node, ReferrersNode):
+                self._notifier.invalidate_entry(ino, tag)  # a draft that was discarded
             if not isinstance(node, PlaceNode) or self._notifier is None:
                 continue
             names = [tag, f":{tag}"] if node.place == place else []

@@ -23,6 +23,7 @@ class FilesystemOptions:
         eager_layer_bytes: packed layers up to this size are fetched for a mere stat of their
             directory, because its mode and time are in the tar.
         view: what of an artifact is shown, and how.
+        mountpoint: an absolute path, below which those of links are in the mount; "" if unknown.
     """
 
     tag_ttl_seconds: float = 30.0
@@ -31,6 +32,7 @@ class FilesystemOptions:
     catalog_complete: bool = False
     eager_layer_bytes: int = 64 * 1024 * 1024
     view: ViewOptions = field(default_factory=ViewOptions)
+    mountpoint: str = ""
 
     @property
     def short_seconds(self) -> float:

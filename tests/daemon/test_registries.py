@@ -15,6 +15,7 @@ from orasfs.daemon.source import MountSource
 from orasfs.errors import HostUnreachable, InvalidName, NotFound, TimedOut
 from orasfs.oci.descriptor import EMPTY_JSON_DIGEST, Descriptor
 from orasfs.oci.storage import Page, Source
+from orasfs.registry.circuit import CircuitStatus
 from orasfs.tree.node import PackedLayer
 from orasfs.vfs.ports import Repository
 from orasfs.vfs.root import LayoutRoot, LayoutsRoot, RegistriesRoot
@@ -35,6 +36,14 @@ class FakeClient:
         if self.host == "ill":
             raise TimedOut("late")
         return Page([f"{self.host} {token}"])
+
+    @property
+    def reader(self) -> "FakeClient":
+        return self
+
+    @property
+    def circuits(self) -> dict[str, CircuitStatus]:
+        return {self.host: CircuitStatus(failures=1)}
 
     async def aclose(self) -> None:
         self.is_closed = True
@@ -118,14 +127,17 @@ async def test_closing_closes_every_client() -> None:
     assert [client.is_closed for client in fixture.clients] == [True, True]
 
 
-async def test_the_one_layout_is_reached_by_its_label_and_no_other() -> None:
+async def test_the_one_layout_is_reached_by_its_label(tmp_path: Path) -> None:
     path = GOLDEN / "layout"
     source = MountSource(f"oci:{path}", LayoutRoot(str(path)), {str(path): path})
     fixture = Fixture(source)
     with pytest.raises(NotFound, match=re.escape(f"oci:{path} ") + "$"):
         fixture.registries.registry(f"oci:{path}").repository("")
     with pytest.raises(NotFound, match="no such local layout"):
-        fixture.registries.registry("oci:/etc")
+        fixture.registries.registry("oci:etc")
+    gone = fixture.registries.registry(f"oci:{tmp_path}/gone").repository("")  # of a copy
+    with pytest.raises(NotFound):
+        await gone.resolve("v1")
     assert fixture.clients == []
 
 

@@ -172,6 +172,8 @@ async def test_an_alias_that_is_removed_changes_nothing(world: World) -> None:
         ("../other/v9", "team/site/latest", NotFound),
         ("../other/v1", "team/site/v1", AlreadyExists),
         ("site:v1", "team/.t", CrossDevice),
+        ("other:v1", "team/v1", CrossDevice),
+        ("../other/v1", "team/site/a:b:c", InvalidName),
         ("-", "team/site/latest", InvalidName),
     ],
 )

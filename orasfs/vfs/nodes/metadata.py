@@ -14,7 +14,6 @@ import trio
 
 from orasfs.errors import OrasfsError
 from orasfs.oci.descriptor import Descriptor
-from orasfs.oci.digest import Digest
 from orasfs.tree.node import RawFile
 from orasfs.tree.views import problems_of
 from orasfs.vfs import metadata
@@ -22,6 +21,7 @@ from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.inodes import Key, derive
 from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Listed, Missing, Node
 from orasfs.vfs.nodes.files import BlobNode, GeneratedNode, LiveNode
+from orasfs.vfs.nodes.referrers import ReferrersNode
 from orasfs.vfs.nodes.tables import MakeNode, TableNode
 from orasfs.vfs.nodes.view import MakeArtifact
 
@@ -137,46 +137,3 @@ def _blob_directory(key: Key, artifact: Artifact, blobs: Sequence[Descriptor]) -
         errors,
         {name: partial(TableNode, errors=errors, makers=table) for name, table in tables.items()},
     )
-
-
-class ReferrersNode(Node):
-    """`.oras/referrers`, or one algorithm of it: the artifacts that name this one as subject."""
-
-    __slots__ = ("_algorithm", "_artifact", "_make_artifact")
-
-    def __init__(
-        self, key: Key, artifact: Artifact, make_artifact: MakeArtifact, algorithm: str = ""
-    ) -> None:
-        super().__init__(key, artifact.errors)
-        self._artifact = artifact
-        self._make_artifact = make_artifact
-        self._algorithm = algorithm
-
-    async def lookup(self, name: str) -> Answer:
-        """Find an algorithm, or a referrer by its hexadecimal digest."""
-        for listed in await self._entries():
-            if listed.name == name:
-                return listed.found
-        return Missing(self._ttl_seconds)
-
-    async def listing(self) -> IteratorListing:
-        """List the algorithms that occur, or the referrers of this one."""
-        return IteratorListing(iter(await self._entries()))
-
-    @property
-    def _ttl_seconds(self) -> float:
-        return self._artifact.mount.options.tag_ttl_seconds
-
-    async def _entries(self) -> Sequence[Listed]:
-        digest: Digest = self._artifact.descriptor.digest
-        referrers = await self._artifact.repository.list_referrers(digest)
-        found: dict[str, Node] = {}
-        for each in referrers:
-            if not self._algorithm:
-                name = each.digest.algorithm
-                key = derive(self.key, name)
-                found[name] = ReferrersNode(key, self._artifact, self._make_artifact, name)
-            elif each.digest.algorithm == self._algorithm:
-                key = derive(self.key, each.digest.hex)
-                found[each.digest.hex] = self._make_artifact(key, self._artifact.related(each))
-        return [Listed(name, Found(found[name], self._ttl_seconds)) for name in sorted(found)]

@@ -15,6 +15,7 @@ from orasfs.errors import (
     InvalidInput,
     InvalidName,
     NotEmpty,
+    NotFound,
     NotPermitted,
     OrasfsError,
     ReadOnly,
@@ -39,6 +40,7 @@ from orasfs.vfs.nodes.artifact import make_artifact
 from orasfs.vfs.nodes.base import Found, Listed, Node
 from orasfs.vfs.nodes.copytop import CopyTopNode
 from orasfs.vfs.nodes.drafttop import DraftPlace, DraftTopNode
+from orasfs.vfs.nodes.files import BrokenNode
 from orasfs.vfs.nodes.lower import Lower
 from orasfs.vfs.nodes.place_begin import is_new_repository
 from orasfs.vfs.repositories import RegistryState, RepositoryState
@@ -114,15 +116,21 @@ class PlaceDrafts:
             return await self._begin(drafts, name, mode, state)
         if ":" in name or "@" in name:
             raise InvalidName(f"{name}: a draft is begun as REPOSITORY:TAG")
-        state = self.registry.repository(self.place)
-        if self.place.is_layout or (self.place.may_be_repository and await state.probe()):
-            return await self._begin(drafts, name, mode, state)
-        if await self.is_of_new_repository():
+        if await self._is_repository():
+            state = self.registry.repository(self.place)
             return await self._begin(drafts, name, mode, state)
         if not isinstance(meaning, Plain) or not meaning.may_be_repository:
             raise InvalidName(f"{name}: no part of a repository's name")
         drafts.namespaces.add(self.place.host, self.place.child(name).path)
         return self.directory(name)
+
+    async def _is_repository(self) -> bool:
+        """Tell whether drafts can be begun here by any name."""
+        if self.place.is_layout:
+            return True
+        if self.place.may_be_repository and await self.registry.repository(self.place).probe():
+            return True
+        return await self.is_of_new_repository()
 
     async def is_of_new_repository(self) -> bool:
         """Tell whether the mount is of a repository that is to be."""
@@ -211,13 +219,17 @@ class PlaceDrafts:
         return self._found(draft, drafts)
 
     def _found(self, draft: Draft, drafts: Drafts) -> Found:
-        self._attach_base(draft, drafts)
-        # Not for ever: by this name the kernel later finds the tag, which may move.
         node: Node
-        if draft.base is not None and draft.is_copy:
-            node = CopyTopNode(draft, drafts, self.node, self._shown(draft, draft.base))
-        else:
-            node = DraftTopNode(draft, drafts, self.node)
+        try:
+            self._attach_base(draft, drafts)
+            if draft.base is not None and draft.is_copy:
+                node = CopyTopNode(draft, drafts, self.node, self._shown(draft, draft.base))
+            else:
+                node = DraftTopNode(draft, drafts, self.node)
+        except NotFound as error:  # the layout of its base has gone
+            key = derive(ROOT_KEY, "draft", draft.id, "broken")
+            node = BrokenNode(key, drafts.errors(draft), str(error))
+        # Not for ever: by this name the kernel later finds the tag, which may move.
         return Found(node, self.mount.options.tag_ttl_seconds)
 
     async def edit(self, name: str, descriptor: Descriptor) -> None:
@@ -251,7 +263,7 @@ class PlaceDrafts:
         key = draft_key(self.place, name)
         if key.tag is None and not _may_be_nameless(name):
             raise InvalidName(f"{name}: not the name of a tag or a draft")
-        if not Place(key.registry, key.repository).may_be_repository:
+        if not key.colon and not await self._is_repository():
             raise CrossDevice(f"{name}: not in a repository: name it REPOSITORY:TAG")
         if await self._expected(key) is not None:
             raise AlreadyExists(f"{key} is committed; `orasfs tag` replaces it")

@@ -14,7 +14,6 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.reference import Target, is_tag
 from orasfs.oci.storage import ANY, Expectation
-from orasfs.staging.draftrecord import BaseReference
 from orasfs.staging.localdisk import RENAME_EXCHANGE, RENAME_NOREPLACE
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.errorlog import ErrorLog
@@ -74,39 +73,28 @@ class PlaceTags:
         artifact = Artifact(self._state(self.place), descriptor, self.mount)
         return Found(self.make_artifact(derive(self.key, name, "alias"), artifact), 0.0)
 
-    async def elsewhere(self, name: str, text: str) -> BaseReference | None:
-        """Return what a link to a tag of another repository names; None for the same one.
+    def repository_of(self, name: str) -> Place:
+        """Return the repository in which a name here is a tag, or would be an alias.
 
         Raises:
-            NotPermitted: the text leads out of the registry.
-            NotFound: there is no such tag.
+            InvalidName: it cannot be a name of either.
         """
-        source, wanted = self.read(text)
-        place, tag = self.read(name) if is_tag(name) or ":" in name else (self.place, "")
-        if source == place or not tag:
-            return None
-        return BaseReference(source.host, source.path, await self._resolve(source, wanted))
+        return self.read(name)[0] if is_tag(name) or ":" in name or "@" in name else self.place
 
-    async def make_symlink(self, name: str, text: str) -> Found:
-        """Let the tag `name` be what the tag in `text` is, or begin an alias.
+    async def make_symlink(self, name: str, text: str, descriptor: Descriptor) -> Found:
+        """Let the tag `name` be what the link's text names in its repository, or begin an alias.
 
         Raises:
             AlreadyExists: the tag exists.
-            NotPermitted: the text is no name of a tag.
-            NotFound: there is no such tag.
-            CrossDevice: it is of another repository.
+            CrossDevice: the name is that of a digest.
         """
         tagging = self._tagging()
-        source, wanted = self.read(text)
-        descriptor = await self._resolve(source, wanted)
         if not is_tag(name) and ":" not in name and "@" not in name:
-            if not self.place.may_be_repository or source != self.place:
-                raise CrossDevice(f"{text}: of another repository than {name}")
             tagging.set_alias(self.place, name, descriptor)
         else:
             place, tag = self.read(name)
-            if place != source or not isinstance(tag, str):
-                raise CrossDevice(f"{text}: a tag names what is in its own repository")
+            if not isinstance(tag, str):
+                raise CrossDevice(f"{name}: a digest names one manifest for ever")
             await self._refuse_existing(place, tag)
             await self.tag(place, descriptor, tag, expected=None)
         return self.link(text)

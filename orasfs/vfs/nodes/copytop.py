@@ -1,0 +1,64 @@
+"""The top directory of a draft that is another artifact as it is: an index, or an image.
+
+Owns that it shows what will be copied, and that nothing of it can be changed.
+"""
+
+import trio
+
+from orasfs.errors import ReadOnly
+from orasfs.staging.draft import Draft
+from orasfs.vfs.drafts import Drafts
+from orasfs.vfs.namespace import METADATA_NAME
+from orasfs.vfs.nodes.base import Answer, Listed, Listing, Node
+from orasfs.vfs.nodes.draft import STATE
+from orasfs.vfs.nodes.drafttop import DraftPlace, DraftTopNode
+
+
+class CopyTopNode(DraftTopNode):
+    """The top directory of a copy.
+
+    Args:
+        draft: which has a base that is whole.
+        drafts: of the mount.
+        place: where it has its name.
+        shown: the directory of the artifact that is copied.
+    """
+
+    __slots__ = ("_shown",)
+
+    def __init__(self, draft: Draft, drafts: Drafts, place: DraftPlace, shown: Node) -> None:
+        super().__init__(draft, drafts, place)
+        self._shown = shown
+
+    def lookup_now(self, name: str) -> Answer | None:
+        """Find a name in the artifact; `.oras` is the draft's own."""
+        return self._find(name) if name == METADATA_NAME else self._shown.lookup_now(name)
+
+    async def lookup(self, name: str) -> Answer:
+        """Find a name in the artifact."""
+        return await self._shown.lookup(name)
+
+    def listing_now(self) -> Listing | None:  # type: ignore[override]  # another kind of listing
+        """List the artifact, if it is at hand."""
+        return self._shown.listing_now()
+
+    async def listing(self) -> Listing:  # type: ignore[override]  # another kind of listing
+        """List the artifact."""
+        return await self._shown.listing()
+
+    def relisted(self, listed: Listed) -> Listed | None:
+        """Return what has the name: in an artifact that does not change."""
+        return listed
+
+    async def ready(self) -> None:
+        """Refuse.
+
+        Raises:
+            ReadOnly: a copy is committed as it is.
+        """
+        await trio.lowlevel.checkpoint()
+        raise ReadOnly("a copy is committed as it is: discard it, and copy the files instead")
+
+    def getxattr_now(self, name: str) -> bytes:
+        """Return what was set; the state is that of a draft, since nothing is modified."""
+        return b"draft" if name == STATE else super().getxattr_now(name)
