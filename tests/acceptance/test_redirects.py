@@ -22,7 +22,7 @@ SECONDS = float(os.environ.get("ORASFS_EXPIRING_SECONDS", "0.5"))
 
 
 def test_a_slow_read_outlives_the_addresses_that_it_is_served_from(tmp_path: Path) -> None:
-    content = random.Random(SIZE).randbytes(SIZE)
+    content = random.Random(SIZE).randbytes(SIZE)  # noqa: S311 - of no secret
     rate = int(SIZE / SECONDS / 5)
     with (
         SigningStorage(seconds=SECONDS, rate=rate) as storage,
@@ -43,12 +43,12 @@ def test_a_slow_read_outlives_the_addresses_that_it_is_served_from(tmp_path: Pat
 
 def test_storage_gets_no_credentials_whoever_asks(tmp_path: Path) -> None:
     """By range, whole, and again from a cold cache."""
-    small, large = b"small", random.Random(1).randbytes(3_000_000)
+    small, large = b"small", os.urandom(3_000_000)
     with (
         SigningStorage(seconds=60) as storage,
         RedirectingRegistry(storage, {"user": SECRET}) as registry,
     ):
-        publish_files(registry, "a", "v1", **{"s": small, "l": large})
+        publish_files(registry, "a", "v1", s=small, l=large)
         config = write_config(tmp_path / "config.json", registry.host)
         for options in ((), ("verify=strict",)):
             home = tmp_path / f"m{len(options)}"

@@ -478,11 +478,11 @@ async def test_challenge_of_a_redirect_target_is_not_answered(
     with GuardedRegistry(users={"user": SECRET}) as thief:
         bearer.blob_location = f"http://{thief.host}/v2/a/b/blobs/"
         repository = connect(bearer).repository("a/b")
-        with pytest.raises(RegistryFailure, match="the storage .* refuses"):
+        with pytest.raises(RegistryFailure, match=r"the storage .* refuses"):
             await in_thread(repository)
         location = {"Location": f"http://{thief.host}/v2/"}
         bearer.fail("/manifests/", status=307, headers=location, times=2)
-        with pytest.raises(RegistryFailure, match="the storage .* refuses"):
+        with pytest.raises(RegistryFailure, match=r"the storage .* refuses"):
             await repository.resolve("v1")
         assert all("authorization" not in headers for headers in thief.request_headers)
     assert len(tokens.requests) == 1

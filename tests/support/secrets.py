@@ -51,9 +51,9 @@ def _places(mounted: Mounted, errors_of: tuple[str, ...]) -> Iterator[tuple[str,
     pid = json.loads(_read(mounted.path / ".orasfs/status.json"))["pid"]
     for name in _PROCESS:
         yield name, Path(f"/proc/{pid}/{name}").read_bytes()
-    for path in sorted(mounted.home.rglob("*")):
-        if not path.is_relative_to(mounted.path) and path.is_file():
-            yield str(path), path.read_bytes()
+    for file in sorted(mounted.home.rglob("*")):
+        if not file.is_relative_to(mounted.path) and file.is_file():
+            yield str(file), file.read_bytes()
 
 
 def _read(path: Path, *, check: bool = True) -> bytes:
