@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import impatient
 from tests.support.docker_registry import DockerRegistry
-from tests.support.failing import KINDS, FailingFront, Fault
+from tests.support.failing import KINDS, STALLED, FailingFront, Fault, RefusingFront
 from tests.support.gestures import RemoteOne, commit, orasfs, refused, reports
-from tests.support.mounted import Mounted
+from tests.support.mounted import Mounted, run
 
 pytestmark = [pytest.mark.fuse, pytest.mark.registry, pytest.mark.slow]
 
-TRIED = os.environ.get("ORASFS_FAULT_KINDS", " ".join(KINDS)).split()
+TRIED = os.environ.get("ORASFS_FAULT_KINDS", " ".join((*KINDS, STALLED))).split()
 STEP = int(os.environ.get("ORASFS_FAULT_STEP", "1"))
 ERRNOS = {
     "reset": {"EIO", "ECONNRESET"},
@@ -69,10 +70,11 @@ def _is_complete(registry: DockerRegistry, repository: RemoteOne) -> bool:
 
 @pytest.mark.parametrize("kind", TRIED)
 def test_each_request_of_a_commit_fails(kind: str, tmp_path: Path) -> None:
+    program = impatient.PROGRAM if kind == STALLED else ("orasfs", "mount", "-f")
     with (
         DockerRegistry() as registry,
         FailingFront(registry.port) as front,
-        Mounted(front.host, tmp_path, "tag_ttl=0") as mounted,
+        Mounted(front.host, tmp_path, "tag_ttl=0", program=program) as mounted,
     ):
         first = _begin(registry, mounted.path, front.host, Fault(0, "none"))
         front.counts.clear()
@@ -99,6 +101,35 @@ def test_each_request_of_a_commit_fails(kind: str, tmp_path: Path) -> None:
             assert _is_complete(registry, trial.repository)
             assert trial.found() == trial.content
         assert not [each for each, times in front.uploads.items() if times > 1]
+
+
+def test_each_connection_of_a_commit_is_refused(tmp_path: Path) -> None:
+    """From each request on in turn nothing listens: no connection that is open helps."""
+    with (
+        DockerRegistry() as registry,
+        RefusingFront(registry.port) as front,
+        Mounted(front.host, tmp_path, "tag_ttl=0", program=impatient.PROGRAM) as mounted,
+    ):
+        first = _begin(registry, mounted.path, front.host, Fault(0, "none"))
+        front.refuse_from(None)
+        run(["sync", first.draft])
+        requests = front.number
+        assert requests > 8
+        for number in range(0, requests, STEP):
+            trial = _begin(registry, mounted.path, front.host, Fault(number, "refused"))
+            front.refuse_from(number)
+            done = run(["sync", trial.draft], check=False)
+            assert trial.found() == trial.content
+            if "v1" in _tags(registry, trial.repository):
+                assert _is_complete(registry, trial.repository)
+            else:
+                assert "Connection refused" in done.stderr, number
+                assert "refused" in (trial.draft / ".oras/error").read_text()
+            front.refuse_from(None)
+            front.start()
+            run(["sync", trial.draft])
+            assert _is_complete(registry, trial.repository)
+            assert trial.found() == trial.content
 
 
 def _has_failed(trial: Trial, by_name: dict[object, dict[str, object]]) -> bool:

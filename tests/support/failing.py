@@ -77,3 +77,33 @@ class FailingFront(Front):
             exchange.rfile.read(length)
             headers = {"Content-Type": "application/json", "Retry-After": "1"}
             exchange.answer(int(kind), headers, b'{"errors": []}')
+
+
+class RefusingFront(Front):
+    """Forwards so many requests, and then nothing listens any more until it is started again.
+
+    Attributes:
+        number: requests since `refuse_from` was said.
+    """
+
+    def __init__(self, upstream_port: int) -> None:
+        super().__init__(upstream_port)
+        self.number = 0
+        self._first: int | None = None
+        self._counting = threading.Lock()
+
+    def refuse_from(self, first: int | None) -> None:
+        """Say which request is the first that is refused, counted from zero; None is none."""
+        self.number, self._first = 0, first
+        if first == 0:
+            self.stop()
+
+    def respond(self, exchange: Exchange) -> None:
+        """Forward, and after the last one stop listening."""
+        with self._counting:
+            self.number += 1
+            is_last = self.number == self._first
+        super().respond(exchange)
+        if is_last:
+            exchange.wfile.flush()
+            self.stop()
