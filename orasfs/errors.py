@@ -178,7 +178,14 @@ class RegistryFailure(RegistryError):
 
 
 class Unreachable(OrasfsError):
-    """No answer came, or not the whole of it."""
+    """No answer came, or not the whole of it.
+
+    Attributes:
+        left_alone_seconds: for how long nobody will be asked at all, since nobody answered
+            before; 0 for a failure of the request itself.
+    """
+
+    left_alone_seconds: float = 0.0
 
 
 class TimedOut(Unreachable):

@@ -41,6 +41,7 @@ class MountConfig:
         may_delete: whether tags and manifests can be removed.
         is_eager: whether blobs of drafts are uploaded before the commit.
         kernel_flags: mount options that the kernel understands by itself.
+        hosts_directories: where mirrors are looked up in place of the usual directories.
         credential_files: those to look into in place of the usual ones.
         ca_file, cert_file, key_file: see `orasfs.registry.trust`.
         is_insecure: whether TLS certificates are not verified.
@@ -73,6 +74,7 @@ class MountConfig:
     log_level: str = "INFO"
     log_file: Path | None = None
     kernel_flags: tuple[str, ...] = ()
+    hosts_directories: tuple[Path, ...] = ()
     credential_files: tuple[Path, ...] = ()
     ca_file: Path | None = None
     cert_file: Path | None = None
@@ -177,6 +179,11 @@ def _registry_config(value: str, config: MountConfig) -> dict[str, Any]:
     return {"credential_files": tuple(dict.fromkeys((*config.credential_files, path)))}
 
 
+def _hosts_directory(value: str, config: MountConfig) -> dict[str, Any]:
+    path = _path("hosts_dir")(value, config)["hosts_dir"]
+    return {"hosts_directories": tuple(dict.fromkeys((*config.hosts_directories, path)))}
+
+
 def _resolve(value: str, config: MountConfig) -> dict[str, Any]:
     match = _RESOLVE.fullmatch(value)
     if match is None:
@@ -215,6 +222,7 @@ _VALUED: dict[str, _Parser] = {
     "links": _choice("links", "allow_links", {"inside": False, "any": True}),
     "plain_http": _choice("plain_http", "plain_http", {"true": True, "false": False}),
     "registry_config": _registry_config,
+    "hosts_dir": _hosts_directory,
     "resolve": _resolve,
     "ca_file": _path("ca_file"),
     "cert_file": _path("cert_file"),

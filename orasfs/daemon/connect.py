@@ -7,10 +7,11 @@ line is for the one registry that SOURCE names, and for no other.
 from collections.abc import Callable
 
 from orasfs.daemon.config import MountConfig
+from orasfs.daemon.places import Client, Makings, make_client
 from orasfs.errors import InvalidInput
-from orasfs.registry.client import RemoteRegistry
 from orasfs.registry.credential import Credential, CredentialFinder
 from orasfs.registry.credentials import GivenCredential, user_credentials
+from orasfs.registry.hosts import DIRECTORIES
 from orasfs.registry.settings import RegistrySettings
 from orasfs.registry.trust import TrustOptions, make_context
 from orasfs.vfs.root import ArtifactRoot, NamespaceRoot, RegistryRoot, RootSpecification
@@ -23,7 +24,7 @@ def named_host(root: RootSpecification) -> str:
     return root.host if isinstance(root, RegistryRoot | NamespaceRoot | ArtifactRoot) else ""
 
 
-def connector(config: MountConfig, root: RootSpecification) -> Callable[[str], RemoteRegistry]:
+def connector(config: MountConfig, root: RootSpecification) -> Callable[[str], Client]:
     """Return what makes the client of a host.
 
     Raises:
@@ -46,16 +47,14 @@ def connector(config: MountConfig, root: RootSpecification) -> Callable[[str], R
 
     addresses = {(host, port): (to, to_port) for host, port, to, to_port in config.addresses}
 
-    def connect(host: str) -> RemoteRegistry:
+    def connect(host: str) -> Client:
         settings = RegistrySettings(
             plain_http=config.plain_http,
-            ssl_context=make_context(trust, host),
-            foreign_ssl_context=make_context(trust, host, is_foreign=True),
-            verifies_tls=not config.is_insecure,
             headers=secrets.headers if host == named else (),
             addresses=addresses,
         )
-        return RemoteRegistry(host, settings, credentials=credentials)
+        makings = Makings(settings, trust, credentials)
+        return make_client(host, makings, config.hosts_directories or DIRECTORIES)
 
     make_context(trust, named or "localhost")  # what cannot be read is said before mounting
     return connect

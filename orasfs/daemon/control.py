@@ -13,6 +13,7 @@ from typing import Any
 
 from orasfs.daemon.config import MountConfig
 from orasfs.daemon.health import RegistryHealth
+from orasfs.registry.circuit import CircuitStatus, State
 
 STATUS = "status.json"
 TRANSFERS = "transfers.json"
@@ -61,6 +62,16 @@ def _registry(health: RegistryHealth) -> dict[str, Any]:
         "failures": health.failures,
         "last_error": health.last_error or None,
         "last_error_time": timestamp(health.last_error_time) if health.last_error else None,
+        "circuits": {host: _circuit(status) for host, status in health.circuits.items()},
+    }
+
+
+def _circuit(status: CircuitStatus) -> dict[str, Any]:
+    return {
+        "state": status.state.value,
+        "failures": status.failures,
+        "opened": status.opened,
+        "refused": status.refused,
     }
 
 
@@ -93,7 +104,22 @@ def metrics(
     lines += _family("orasfs_registry_operations_total", "counter", "Asked for.", requests)
     lines += _family("orasfs_registry_failures_total", "counter", "Not answered.", failures)
     lines += _family("orasfs_registry_reachable", "gauge", "1: answered last.", up)
+    lines += _circuit_lines(registries)
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _circuit_lines(registries: Mapping[str, RegistryHealth]) -> Iterable[str]:
+    circuits = [
+        (_labels(registry=registry, host=host), status)
+        for registry, health in registries.items()
+        for host, status in health.circuits.items()
+    ]
+    states = [(labels, int(status.state is not State.CLOSED)) for labels, status in circuits]
+    opened = [(labels, status.opened) for labels, status in circuits]
+    refused = [(labels, status.refused) for labels, status in circuits]
+    yield from _family("orasfs_circuit_open", "gauge", "1: left alone for now.", states)
+    yield from _family("orasfs_circuit_opened_total", "counter", "Times left alone.", opened)
+    yield from _family("orasfs_circuit_refused_total", "counter", "Requests not sent.", refused)
 
 
 def _family(

@@ -11,7 +11,8 @@ from typing import TypeVar
 from orasfs.errors import OrasfsError, RegistryFailure, Unreachable
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.oci.storage import BlobStream, Page, Source, SourceRegistry
+from orasfs.oci.storage import Alternatives, BlobStream, Page, Source, SourceRegistry
+from orasfs.registry.circuit import CircuitStatus
 
 T = TypeVar("T")
 
@@ -26,6 +27,7 @@ class RegistryHealth:
         failures: how many of them it did not answer.
         last_error: in words, "" if there was none.
         last_error_time: seconds since the epoch, 0 if there was none.
+        circuits: whether its host, and those of its mirrors, are left alone for now.
     """
 
     reachable: bool | None = None
@@ -33,6 +35,7 @@ class RegistryHealth:
     failures: int = 0
     last_error: str = ""
     last_error_time: float = 0.0
+    circuits: Mapping[str, CircuitStatus] = field(default_factory=dict)
 
 
 class Health:
@@ -107,6 +110,10 @@ class WatchedSource:
             raise
         self._health.note("open_stream")
         return stream
+
+    def reject(self, descriptor: Descriptor) -> bool:
+        """See `Alternatives.reject`."""
+        return isinstance(self._source, Alternatives) and self._source.reject(descriptor)
 
 
 class WatchedRegistry:

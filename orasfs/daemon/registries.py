@@ -7,6 +7,7 @@ filesystem sees the ports only; the clients are made here, at the first use of a
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from orasfs.daemon.norepository import NoRepository
 from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, find_layouts
 from orasfs.errors import HostUnreachable, InvalidName, NotFound, TimedOut
 from orasfs.oci.storage import Page, Source, SourceRegistry, Target
+from orasfs.registry.circuit import CircuitStatus
 from orasfs.store.layout import LayoutRegistry, LayoutSource
 from orasfs.store.layoutwriter import LayoutTarget
 from orasfs.vfs.ports import Registry, Repository
@@ -35,6 +37,16 @@ class Endpoint(Source, Target, Protocol):
 
 class ClosableRegistry(SourceRegistry, Protocol):
     """A source and target that holds connections."""
+
+    @property
+    def reader(self) -> SourceRegistry:
+        """The registry as it is read, perhaps at other places than it is written to."""
+        ...
+
+    @property
+    def circuits(self) -> Mapping[str, CircuitStatus]:
+        """Whether its host, and those of its mirrors, are left alone for now."""
+        ...
 
     def repository(self, name: str) -> Endpoint:
         """Return the repository of that full name; makes no request."""
@@ -177,7 +189,10 @@ class MountRegistries:
 
     def health(self) -> Mapping[str, RegistryHealth]:
         """Return what is known of the registries used so far, by host."""
-        return {host: health.current for host, health in sorted(self._health.items())}
+        return {
+            host: replace(health.current, circuits=self._clients[host].circuits)
+            for host, health in sorted(self._health.items())
+        }
 
     async def aclose(self) -> None:
         """Close all clients."""
@@ -193,7 +208,7 @@ class MountRegistries:
         client = self._connect(host)
         self._clients[host] = client
         self._health[host] = Health(time.time)
-        return WatchedRegistry(client, self._health[host])
+        return WatchedRegistry(client.reader, self._health[host])
 
     def _layout(self, label: str) -> Path:
         if label in self._source.layouts:

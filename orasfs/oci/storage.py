@@ -14,7 +14,7 @@ implementation.
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Final, Literal, Protocol
+from typing import BinaryIO, Final, Literal, Protocol, runtime_checkable
 
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
@@ -137,6 +137,19 @@ class BlobStreamer(Protocol):
 
         Raises:
             NotFound: the source does not have the blob.
+        """
+        ...
+
+
+@runtime_checkable
+class Alternatives(Protocol):
+    """A source that may have a blob from more than one place."""
+
+    def reject(self, descriptor: Descriptor) -> bool:
+        """Hear that what was served is not what the descriptor says; may be called in any thread.
+
+        Returns:
+            Whether it is worth asking again: what served it will not serve it again.
         """
         ...
 

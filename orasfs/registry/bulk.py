@@ -25,6 +25,7 @@ from orasfs.registry.protocol import Answer, error_of, storage_refusal
 from orasfs.registry.settings import RegistrySettings
 from orasfs.registry.stream import ResumingStream, Span, read_answer
 from orasfs.registry.tokenservice import new_authorizer
+from orasfs.registry.traffic import Traffic
 from orasfs.registry.upload import BlobUpload, Habits
 from orasfs.registry.uploadjob import GrowingJob, UploadRequest, WholeJob
 
@@ -39,6 +40,7 @@ class BulkTransport:
         settings: deadlines, retries and trust.
         authorizer: answers what the registry wants to know of who asks; by default, nobody.
         pools: connections, where they are shared.
+        traffic: what is shared with the other HTTP path.
         wait: waits for an event (a stream being closed) or so many seconds between attempts.
         clock: seconds, monotonic.
     """
@@ -50,6 +52,7 @@ class BulkTransport:
         *,
         authorizer: Authorizer | None = None,
         pools: Pools | None = None,
+        traffic: Traffic | None = None,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,6 +60,7 @@ class BulkTransport:
         self._settings = settings
         self._pools = pools or Pools(endpoint, settings)
         self._authorizer = authorizer or new_authorizer(endpoint, settings, self._pools)
+        self._traffic = traffic or Traffic(endpoint.host, settings, clock=clock)
         self._wait = wait
         self._clock = clock
         self._lock = threading.Lock()
@@ -92,6 +96,7 @@ class BulkTransport:
             self._settings.retry,
             wait=self._wait,
             clock=self._clock,
+            pause=lambda: self._traffic.pause_seconds,
         )
         with self._lock:
             self._streams.add(stream)
@@ -127,7 +132,7 @@ class BulkTransport:
 
         Redirects are followed anew each time: what they lead to is often signed for minutes only.
         """
-        url = self._endpoint.url() + path
+        url = self._endpoint.locate(self._endpoint.url(), path)
         headers = route.request_headers(self._settings.user_agent, range_header=range_header)
         headers |= dict(self._settings.headers)
         attempt = self._authorizer.attempt("GET", url)
@@ -198,8 +203,7 @@ class BulkTransport:
     ) -> urllib3.BaseHTTPResponse:
         """Send one request; the foreign exceptions are the caller's."""
         started = self._clock()
-        body = upload.open_pieces() if upload is not None and upload.length else None
-        response = self._pools.request(method, url, headers, body, self._timeout_of(upload))
+        response = self._send_watched(method, url, headers, upload)
         logger.debug(
             "request method=%s url=%s range=%s status=%d ms=%.0f",
             method,
@@ -208,6 +212,32 @@ class BulkTransport:
             response.status,
             (self._clock() - started) * 1000,
         )
+        return response
+
+    def _send_watched(
+        self, method: str, url: str, headers: dict[str, str], upload: UploadRequest | None
+    ) -> urllib3.BaseHTTPResponse:
+        """Send one request; the registry's circuit hears of the outcome, and may forbid it."""
+        is_own = self._endpoint.owns(url)
+        circuit = self._traffic.circuit
+        refusal = circuit.refusal(self._endpoint.host) if is_own else None
+        if refusal is not None:
+            raise refusal
+        is_told = not is_own
+        try:
+            body = upload.open_pieces() if upload is not None and upload.length else None
+            response = self._pools.request(method, url, headers, body, self._timeout_of(upload))
+            if is_own:
+                self._traffic.answered(response.status, response.headers)
+            is_told = True
+        except FOREIGN as error:
+            if is_own:
+                circuit.failed(unreachable(error, self._endpoint.host))
+            is_told = True
+            raise
+        finally:
+            if not is_told:
+                circuit.abandoned()
         return response
 
     def _timeout_of(self, upload: UploadRequest | None) -> urllib3.Timeout:

@@ -4,7 +4,7 @@ Owns which requests an operation takes and what their answers mean. Knows no HTT
 Everything it returns has been parsed; manifests have been verified.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from orasfs.errors import (
     ContentMismatch,
@@ -27,6 +27,7 @@ from orasfs.oci.storage import (
 )
 from orasfs.registry import protocol, referrers
 from orasfs.registry.bulk import BulkTransport
+from orasfs.registry.circuit import CircuitStatus
 from orasfs.registry.credential import CredentialFinder
 from orasfs.registry.endpoint import Endpoint
 from orasfs.registry.pools import Pools
@@ -35,6 +36,7 @@ from orasfs.registry.push import Pusher
 from orasfs.registry.removal import Remover
 from orasfs.registry.settings import RegistrySettings
 from orasfs.registry.tokenservice import new_authorizer
+from orasfs.registry.traffic import Traffic
 from orasfs.registry.transport import Call, Transport
 
 _MAX_REFERRER_PAGES = 1000  # of a registry that never ends its list
@@ -44,7 +46,8 @@ class RemoteRegistry:
     """The registry `host` (`HOST[:PORT]`); implements `SourceRegistry`.
 
     Making one makes no request. `credentials` are the user's; without, all is done as anybody.
-    `transport` and `bulk` are for tests; by default both are made from the settings.
+    `transport` and `bulk` are for tests; by default both are made from the settings. `endpoint` is
+    the address where that is another one than the host's name says: a mirror's.
     """
 
     def __init__(
@@ -55,13 +58,19 @@ class RemoteRegistry:
         credentials: CredentialFinder | None = None,
         transport: Transport | None = None,
         bulk: BulkTransport | None = None,
+        endpoint: Endpoint | None = None,
     ) -> None:
-        endpoint = Endpoint(host, plain_http=settings.plain_http)
+        endpoint = endpoint or Endpoint(host, plain_http=settings.plain_http)
         self.host = host
         pools = Pools(endpoint, settings)
         authorizer = new_authorizer(endpoint, settings, pools, credentials)
-        self._transport = transport or Transport(endpoint, settings, authorizer=authorizer)
-        self._bulk = bulk or BulkTransport(endpoint, settings, authorizer=authorizer, pools=pools)
+        self._traffic = Traffic(host, settings)
+        self._transport = transport or Transport(
+            endpoint, settings, authorizer=authorizer, traffic=self._traffic
+        )
+        self._bulk = bulk or BulkTransport(
+            endpoint, settings, authorizer=authorizer, pools=pools, traffic=self._traffic
+        )
 
     def __repr__(self) -> str:
         return f"RemoteRegistry({self.host})"
@@ -75,6 +84,16 @@ class RemoteRegistry:
         if not is_repository(name):
             raise InvalidName(f"repository {name[:300]!r}: not a valid name")
         return RemoteRepository(self.host, name, self._transport, self._bulk)
+
+    @property
+    def reader(self) -> "RemoteRegistry":
+        """The registry as it is read: itself."""
+        return self
+
+    @property
+    def circuits(self) -> Mapping[str, CircuitStatus]:
+        """The circuit of its host."""
+        return {self.host: self._traffic.circuit.status}
 
     async def list_repositories(self, token: str | None = None) -> Page:
         """See `RepositoryLister.list_repositories`."""

@@ -5,16 +5,20 @@ TLS, which is found out once. Blocking, for worker threads; knows no HTTP librar
 """
 
 import contextlib
+import re
 import socket
 import ssl
 import threading
+from urllib.parse import quote
 
 from orasfs.errors import TimedOut
 from orasfs.oci.reference import DOCKER_HUB
 from orasfs.registry.faults import unreachable
 from orasfs.registry.route import is_loopback, origin
 
+API_ROOT = "/v2"
 _DOCKER_HUB_API = "registry-1.docker.io"
+_NAMESPACE = re.compile(r"[?&]ns=")
 _PROBE_SECONDS = 5.0
 _TLS_RECORDS = (b"\x15", b"\x16")  # RFC 8446 section 5.1: alert, handshake
 
@@ -33,10 +37,21 @@ class Endpoint:
     Args:
         host: as a reference names it.
         plain_http: True or False decides; None asks a loopback host, and takes TLS for others.
+        root: the path of the API, in place of `/v2`.
+        namespace: of a mirror, the registry that it is asked for; "" at the registry itself.
     """
 
-    def __init__(self, host: str, *, plain_http: bool | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        *,
+        plain_http: bool | None = None,
+        root: str = API_ROOT,
+        namespace: str = "",
+    ) -> None:
         self.host = host
+        self._root = root
+        self._namespace = namespace
         self._authority = _DOCKER_HUB_API if host == DOCKER_HUB else host
         self._lock = threading.Lock()
         self._is_plain = plain_http
@@ -62,6 +77,23 @@ class Endpoint:
             if self._is_plain is None:
                 self._is_plain = not _speaks_tls(*host_and_port(self.host))
             return f"{'http' if self._is_plain else 'https'}://{self._authority}"
+
+    def locate(self, base: str, target: str) -> str:
+        """Return the absolute URL of a request.
+
+        A mirror is told by `ns=` which registry is meant (distribution-spec main; containerd
+        docs/hosts.md).
+
+        Args:
+            base: what `url` returned.
+            target: a path that begins with `/v2`, or an absolute URL.
+        """
+        url = target
+        if target.startswith("/"):
+            url = f"{base}{self._root}{target.removeprefix(API_ROOT)}"
+        if not self._namespace or _NAMESPACE.search(url):
+            return url
+        return f"{url}{'&' if '?' in url else '?'}ns={quote(self._namespace, safe=':')}"
 
     def owns(self, url: str) -> bool:
         """Tell whether an absolute URL is of this host and port, by either scheme.

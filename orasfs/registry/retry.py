@@ -26,10 +26,12 @@ def is_passing(failure: Unreachable | int) -> bool:
     """Tell whether a failure may be gone the next time.
 
     Refused connections, unknown hosts and failed TLS handshakes are not: nobody is waiting there,
-    and who asks shall hear it at once.
+    and who asks shall hear it at once. Neither is that of a host that is left alone.
     """
     if isinstance(failure, int):
         return is_passing_status(failure)
+    if failure.left_alone_seconds > 0:
+        return False
     return isinstance(failure, ConnectionBroken | TimedOut)
 
 

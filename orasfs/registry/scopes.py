@@ -20,7 +20,7 @@ _UPLOADS = "/blobs/uploads/"
 
 def repository_of(url: str) -> str:
     """Return the repository that a URL or path of the distribution API is about, "" if none."""
-    match = _REPOSITORY.match(urlsplit(url).path)
+    match = _REPOSITORY.search(urlsplit(url).path)  # a mirror may have a path before
     return match["name"] if match else ""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 
+from orasfs.registry.circuit import CircuitPolicy
 from orasfs.registry.retry import RetryPolicy
 
 
@@ -31,6 +32,7 @@ class RegistrySettings:
         total_seconds: for one call on the control path with all its retries and redirects.
         concurrency: control requests at a time.
         retry: see `RetryPolicy`.
+        circuit: see `CircuitPolicy`.
         ssl_context: whom to trust, and who to be, at the registry's own origin; None is the
             system's certificate store.
         foreign_ssl_context: whom to trust at all other hosts that the registry leads to, its
@@ -49,6 +51,7 @@ class RegistrySettings:
     total_seconds: float = 90.0
     concurrency: int = 8
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    circuit: CircuitPolicy = field(default_factory=CircuitPolicy)
     ssl_context: ssl.SSLContext | None = None
     foreign_ssl_context: ssl.SSLContext | None = None
     verifies_tls: bool = True

@@ -67,7 +67,9 @@ class ResumingStream:
         *,
         wait: Callable[[threading.Event, float], object],
         clock: Callable[[], float],
+        pause: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self._pause_seconds = pause
         self._send = send
         self._span = span
         self._policy = policy
@@ -223,6 +225,7 @@ class ResumingStream:
         """Send requests until one is answered with content."""
         while True:
             self._drop_response()
+            self._keep_pause()
             self._check_open()
             try:
                 response = self._send(self._range_header())
@@ -233,6 +236,11 @@ class ResumingStream:
                 self._response = response
                 return
             self._reject(response)
+
+    def _keep_pause(self) -> None:
+        """Wait as long as the registry wants to hear from nobody, unless the stream is closed."""
+        if (seconds := self._pause_seconds()) > 0:
+            self._wait(self._closed, seconds)
 
     def _range_header(self) -> str:
         """Return a closed range: there are registries that answer an open one with 416."""
@@ -278,6 +286,8 @@ class ResumingStream:
         elapsed = self._clock() - self._progress_time
         judged = answer.status if answer is not None else self._judge(failure)
         wish = protocol.retry_after_of(answer, datetime.now(tz=UTC)) if answer else None
+        if isinstance(failure, Unreachable) and failure.left_alone_seconds > 0:
+            wish = failure.left_alone_seconds
         delay = None
         if judged is not None:
             delay = self._policy.decide(self._failures, elapsed, judged, wish)
@@ -290,9 +300,12 @@ class ResumingStream:
 
         A registry that refuses connections in the middle of a blob is one that is being restarted.
         """
-        if isinstance(failure, ConnectionRefused) and self._offset > self._span.start:
+        if not isinstance(failure, Unreachable):
+            return None
+        is_away = isinstance(failure, ConnectionRefused) or failure.left_alone_seconds > 0
+        if is_away and self._offset > self._span.start:
             return ConnectionBroken(str(failure))
-        return failure if isinstance(failure, Unreachable) else None
+        return failure
 
 
 def read_answer(response: urllib3.BaseHTTPResponse) -> Answer:

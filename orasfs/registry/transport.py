@@ -26,6 +26,7 @@ from orasfs.registry.pools import Pools
 from orasfs.registry.protocol import Answer
 from orasfs.registry.settings import RegistrySettings
 from orasfs.registry.tokenservice import new_authorizer
+from orasfs.registry.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Transport:
         endpoint: where the registry is.
         settings: deadlines, retries and trust.
         authorizer: answers what the registry wants to know of who asks; by default, nobody.
+        traffic: what is shared with the other HTTP path.
         transport_factory: makes the httpx transport for the requests of a lane.
         sleep: waits between attempts.
     """
@@ -84,6 +86,7 @@ class Transport:
         settings: RegistrySettings,
         *,
         authorizer: Authorizer | None = None,
+        traffic: Traffic | None = None,
         transport_factory: TransportFactory | None = None,
         sleep: Callable[[float], Awaitable[None]] = trio.sleep,
     ) -> None:
@@ -94,6 +97,7 @@ class Transport:
         self._authorizer = authorizer or new_authorizer(
             endpoint, settings, Pools(endpoint, settings)
         )
+        self._traffic = traffic or Traffic(endpoint.host, settings, clock=trio.current_time)
         self._limiter = trio.CapacityLimiter(settings.concurrency)
         self._thread_limiter = trio.CapacityLimiter(settings.concurrency)
         self._transports: dict[Lane, httpx.AsyncBaseTransport] = {}
@@ -148,6 +152,7 @@ class Transport:
     async def _try(self, call: Call) -> Answer | Unreachable:
         """Make one attempt; a failure of the network is a value, for the policy to judge."""
         try:
+            await self._keep_pause()
             async with self._limiter:
                 return await self._ask(call)
         except Unreachable as error:
@@ -157,12 +162,17 @@ class Transport:
             failure.__cause__ = error
             return failure
 
+    async def _keep_pause(self) -> None:
+        """Wait as long as the registry wants to hear from nobody."""
+        seconds = self._traffic.pause_seconds
+        if seconds > 0:
+            logger.debug("pause host=%s seconds=%.2f", self._endpoint.host, seconds)
+            await self._sleep(seconds)
+
     async def _ask(self, call: Call) -> Answer:
         """Send to the registry, again while another authorization may help."""
         base = await self._base_url()
-        url = (
-            call.target if call.target.startswith(("http://", "https://")) else base + call.target
-        )
+        url = self._endpoint.locate(base, call.target)
         if route.origin(url) != route.origin(base):
             raise RegistryFailure(f"{call.subject}: the address given is of another host")
         headers = route.request_headers(self._settings.user_agent, call.accept)
@@ -224,7 +234,7 @@ class Transport:
             extensions={"timeout": timeouts.as_dict(), **named},
         )
         started = trio.current_time()
-        response = await self._transport_for(url).handle_async_request(request)
+        response = await self._send_watched(request, url, call.subject)
         try:
             body = await _read_body(response, call)
         finally:
@@ -240,6 +250,28 @@ class Transport:
         )
         fields = {name.lower(): value for name, value in response.headers.items()}
         return Answer(url, response.status_code, fields, body)
+
+    async def _send_watched(
+        self, request: httpx.Request, url: str, subject: str
+    ) -> httpx.Response:
+        """Send one request; the registry's circuit hears of the outcome, and may forbid it."""
+        transport = self._transport_for(url)
+        if not self._endpoint.owns(url):
+            return await transport.handle_async_request(request)
+        circuit = self._traffic.circuit
+        refusal = circuit.refusal(subject)
+        if refusal is not None:
+            raise refusal
+        try:
+            response = await transport.handle_async_request(request)
+        except FOREIGN as error:
+            circuit.failed(unreachable(error, subject))
+            raise
+        except BaseException:
+            circuit.abandoned()
+            raise
+        self._traffic.answered(response.status_code, response.headers)
+        return response
 
     def _transport_for(self, url: str) -> httpx.AsyncBaseTransport:
         lane = lane_of(url, self._endpoint)

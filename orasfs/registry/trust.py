@@ -25,12 +25,16 @@ class TrustOptions:
         cert_file: PEM certificate to show to the registry; may contain the key.
         key_file: its PEM key.
         is_insecure: whether nothing is verified.
+        authorities: more such files as `ca_file`.
+        client: (certificate, key) to show; those of the options above win.
     """
 
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
     is_insecure: bool = False
+    authorities: tuple[Path, ...] = ()
+    client: tuple[tuple[Path, Path], ...] = ()
 
 
 def make_context(
@@ -52,6 +56,8 @@ def make_context(
     found = sorted((certificates / host).glob("*"))
     authorities = [path for path in found if path.suffix == ".crt"]
     pairs = [(path, path.with_suffix(".key")) for path in found if path.suffix == ".cert"]
+    authorities += options.authorities
+    pairs += options.client
     if options.ca_file is not None:
         authorities.append(options.ca_file)
     if options.cert_file is not None:

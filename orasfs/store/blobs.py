@@ -21,7 +21,7 @@ import trio
 from orasfs.errors import ContentMismatch
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.oci.storage import BlobStreamer
+from orasfs.oci.storage import Alternatives, BlobStreamer
 from orasfs.store import leases, transfer
 from orasfs.store.arrival import Arrival
 from orasfs.store.assembly import Assembly
@@ -170,7 +170,9 @@ class Blobs:
         arrival = self._downloads.arrival(descriptor.size)
         blob = self._enter(descriptor, source, arrival)
         work = partial(transfer.fetch, self._store, source, descriptor)
-        self._downloads.start(descriptor, arrival, work, partial(self._on_ended, blob))
+        on_ended = partial(self._on_ended, blob)
+        has_other = partial(_rejects, source, descriptor)
+        self._downloads.start(descriptor, arrival, work, on_ended, has_other=has_other)
         return blob
 
     def _begin_pieces(self, descriptor: Descriptor, source: BlobStreamer) -> OpenBlob:
@@ -280,3 +282,8 @@ class Blobs:
     def _stamp(fd: int, descriptor: Descriptor) -> tuple[int, int, int, Digest]:
         status = os.fstat(fd)
         return status.st_dev, status.st_ino, status.st_mtime_ns, descriptor.digest
+
+
+def _rejects(source: BlobStreamer, descriptor: Descriptor) -> bool:
+    """Tell the source that it served something else; return whether it has another place."""
+    return isinstance(source, Alternatives) and source.reject(descriptor)

@@ -55,12 +55,22 @@ class Downloads:
         return Arrival(size, self._token, fd=fd, is_local=is_local)
 
     def start(
-        self, descriptor: Descriptor, arrival: Arrival, work: Work, on_ended: Callable[[], None]
+        self,
+        descriptor: Descriptor,
+        arrival: Arrival,
+        work: Work,
+        on_ended: Callable[[], None],
+        *,
+        has_other: Callable[[], bool] = bool,
     ) -> None:
-        """Begin `work` in the background; `on_ended` is called on the trio thread after it."""
+        """Begin `work` in the background; `on_ended` is called on the trio thread after it.
+
+        What turned out wrong is fetched anew as long as `has_other` says that it may come from
+        elsewhere.
+        """
         job = _Job(descriptor, arrival, on_ended)
         self._jobs.add(job)
-        self._nursery.start_soon(self._run, job, arrival, work)
+        self._nursery.start_soon(self._run, job, arrival, work, has_other)
 
     def assemble(
         self, descriptor: Descriptor, assembly: Assembly, on_ended: Callable[[], None]
@@ -96,10 +106,12 @@ class Downloads:
             self._jobs.discard(job)
             job.on_ended()
 
-    async def _run(self, job: _Job, arrival: Arrival, work: Work) -> None:
+    async def _run(
+        self, job: _Job, arrival: Arrival, work: Work, has_other: Callable[[], bool]
+    ) -> None:
         error: Exception | None = None
         try:
-            await self._work(arrival, work)
+            await self._work(arrival, work, has_other)
         except Stopped:
             logger.debug("transfer stopped: digest=%s", job.descriptor.digest)
         except Exception as caught:  # noqa: BLE001 - handed to the readers, who raise it
@@ -109,16 +121,21 @@ class Downloads:
             arrival.end(error)
             job.on_ended()
 
-    async def _work(self, arrival: Arrival, work: Work) -> None:
-        try:
-            await self._in_thread(arrival, work)
-        except ContentMismatch:
-            # What an earlier run left may be what is wrong, as long as no one has seen it.
-            if not arrival.resumed or arrival.was_served:
-                raise
-            logger.info("partial download dropped: %s", arrival)
-            arrival.restart()
-            await self._in_thread(arrival, work)
+    async def _work(self, arrival: Arrival, work: Work, has_other: Callable[[], bool]) -> None:
+        may_be_left = True  # what is wrong may be what an earlier run left
+        while True:
+            try:
+                await self._in_thread(arrival, work)
+            except ContentMismatch:
+                is_left = may_be_left and arrival.resumed > 0
+                may_be_left = False
+                # As long as no one has seen it; one that is sure to end asks both.
+                if arrival.was_served or not (has_other() or is_left):
+                    raise
+                logger.info("partial download dropped: %s", arrival)
+                arrival.restart()
+            else:
+                return
 
     async def _in_thread(self, arrival: Arrival, work: Work) -> None:
         is_small = arrival.size <= self._small_bytes
