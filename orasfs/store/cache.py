@@ -27,6 +27,7 @@ from orasfs.store.downloads import Downloads
 from orasfs.store.layers import LayerStore
 from orasfs.store.options import CacheOptions, Statistics, Transfer
 from orasfs.store.outage import Outage
+from orasfs.store.passing import Passing
 from orasfs.store.references import References
 from orasfs.store.repository import CachedRepository, Shared
 from orasfs.store.room import open_room
@@ -83,6 +84,7 @@ class Cache:
             disk_limiter=disk_limiter,
             patience_seconds=options.patience_seconds,
             room=self._room,
+            passing=Passing(options),
         )
         self._is_closing = threading.Event()
         self._token = trio.lowlevel.current_trio_token()

@@ -7,10 +7,13 @@ INVARIANT: what is below blobs/ was verified before it got its name. The names n
 processes may add to one store, since one name always means the same bytes.
 """
 
+import contextlib
+import logging
 import os
 import stat
 from pathlib import Path
 
+from orasfs.errors import StorageFailure, StorageFull
 from orasfs.oci import mediatype
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
@@ -18,6 +21,8 @@ from orasfs.store import disk, ingest, leases
 from orasfs.store.chunkfile import ChunkFile, open_chunks
 from orasfs.store.claims import Claimant, no_claim
 from orasfs.store.room import Room
+
+logger = logging.getLogger(__name__)
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _INDEX = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % mediatype.OCI_INDEX.encode()
@@ -40,6 +45,16 @@ class ContentStore:
         self._room = room
         self._claim: Claimant = no_claim if room is None else room.claim
         self.ingest_directory = root / "ingest"
+        try:
+            self._prepare()
+        except (StorageFull, StorageFailure) as error:
+            # What is in it can be read, and all else passes through without being kept.
+            if not (disk.cannot_be_written(error) and (root / "blobs").is_dir()):
+                raise
+            logger.warning("cache cannot be written, nothing is kept in it: %s", error)
+
+    def _prepare(self) -> None:
+        root = self.root
         with disk.translated(f"prepare the cache {root}"):
             # Private: what a registry shows only to this user is no one else's to read.
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,7 +109,7 @@ class ContentStore:
         if ingest.check_bytes(content, descriptor):
             self.touch(self.path_of(descriptor.digest))
             return content
-        with disk.translated(f"remove the damaged {descriptor.digest}"):
+        with contextlib.suppress(OSError):  # it is not used in any case
             path.unlink(missing_ok=True)
         return None
 
@@ -140,8 +155,11 @@ class ContentStore:
         """Begin to take a blob in pieces, or go on; close it in the end.
 
         Raises:
+            StorageFull: it is larger than all of the cache.
             StorageFailure: the temporary file cannot be made.
         """
+        if self._room is not None:
+            self._room.check(descriptor.size)
         target = self.path_of(descriptor.digest)
         return open_chunks(self.ingest_directory, descriptor, target, self._claim)
 

@@ -14,6 +14,7 @@ from orasfs.errors import StorageFailure, StorageFull
 
 _PROBE_BYTES = 64 * 1024
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NOT_WRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 # What a filesystem answers that does not know RWF_NOWAIT.
 _NO_NOWAIT = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
 
@@ -31,6 +32,14 @@ def translated(what: str) -> Iterator[None]:
     except OSError as error:
         kind = StorageFull if error.errno in _FULL else StorageFailure
         raise kind(f"{what}: {error.strerror or error}") from error
+
+
+def cannot_be_written(error: StorageFailure | StorageFull) -> bool:
+    """Tell whether it failed only because nothing can be written there, though it may be read."""
+    cause = error.__cause__
+    return isinstance(error, StorageFull) or (
+        isinstance(cause, OSError) and cause.errno in _NOT_WRITABLE
+    )
 
 
 def read_now(fd: int, offset: int, size: int) -> bytes | None:

@@ -11,7 +11,9 @@ happen only when an answer changed.
 import contextlib
 import json
 import logging
+import os
 import sqlite3
+import urllib.parse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -190,6 +192,19 @@ class References:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    try:
+        return _open_writable(path)
+    except sqlite3.OperationalError:
+        if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
+            raise
+        # On a disk that cannot be written what is there can be read.
+        name = urllib.parse.quote(str(path.absolute()))
+        connection = sqlite3.connect(f"file:{name}?immutable=1", uri=True, isolation_level=None)
+        connection.execute("SELECT 1 FROM tags").close()
+        return connection
+
+
+def _open_writable(path: Path) -> sqlite3.Connection:
     with contextlib.suppress(OSError):  # SQLite then says what is wrong
         path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)

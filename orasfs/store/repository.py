@@ -36,6 +36,7 @@ from orasfs.store.cas import ContentStore
 from orasfs.store.layers import LayerStore
 from orasfs.store.layout import InPlace
 from orasfs.store.outage import Outage
+from orasfs.store.passing import Passing
 from orasfs.store.readers import FileReader, open_inline
 from orasfs.store.references import References
 from orasfs.store.room import Room
@@ -62,6 +63,7 @@ class Shared:
     disk_limiter: trio.CapacityLimiter
     patience_seconds: float
     room: Room
+    passing: Passing
 
 
 class CachedRepository:
@@ -146,6 +148,12 @@ class CachedRepository:
         if inline is not None:
             return inline
         self._note_origin(descriptor)
+        work = partial(self._open_kept, descriptor)
+        if self._is_local:
+            return await work()
+        return await self._shared.passing.open_kept(descriptor, self._source, work)
+
+    async def _open_kept(self, descriptor: Descriptor) -> FileReader:
         blob = await self._shared.blobs.acquire(descriptor, self._source)
         return FileReader(self._shared.blobs, blob, self._source, self._shared.disk_limiter)
 

@@ -79,12 +79,20 @@ class Room:
         claim.cover(size)
         return claim
 
+    def check(self, size: int) -> None:
+        """Refuse at once what there can never be room for.
+
+        Raises:
+            StorageFull: it is that large.
+        """
+        if size > self.limit:
+            raise StorageFull(f"{size} bytes are more than the cache may have: {self.limit}")
+
     def reserve(self, entry: Entry) -> None:
         """Enter what is about to be written, making room for it; see `claim`."""
+        self.check(entry.size)
         self.flush()
         limit = self.limit
-        if entry.size > limit:
-            raise StorageFull(f"{entry.path}: {entry.size} bytes are more than the cache may have")
         for _ in range(_ROUNDS):
             missing = shortage(self.root, entry.size)
             if not missing and self.ledger.reserve(entry, limit):
