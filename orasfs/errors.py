@@ -35,6 +35,7 @@ errno a class becomes, and the boundary that made a foreign call translates fore
     │   ├── TimedOut
     │   ├── ConnectionRefused
     │   ├── HostUnreachable     no route, or no such host
+    │   ├── Offline             not asked: the mount is to work without the network
     │   ├── TLSFailure
     │   └── ConnectionBroken    the connection ended in the middle of an answer
     ├── ContentMismatch         bytes that are not what their descriptor says (digest or size)
@@ -198,6 +199,10 @@ class ConnectionRefused(Unreachable):
 
 class HostUnreachable(Unreachable):
     """There is no route to the host, or no such host."""
+
+
+class Offline(Unreachable):
+    """Nobody was asked, because the mount is to work without the network."""
 
 
 class TLSFailure(Unreachable):

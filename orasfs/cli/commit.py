@@ -7,6 +7,7 @@ Owns the exit statuses by cause. The push is the daemon's; this command orders i
 import errno
 import secrets
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,11 +26,12 @@ POLL_SECONDS = 0.15
 CANCEL_SECONDS = 30.0
 INTERRUPTED = 130
 
+_UNREACHABLE = ("ETIMEDOUT", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EPROTO")
 # What scripts can tell apart; docs/ERRORS.md has the table.
 STATUSES = {
     "ECANCELED": 3,
     "EACCES": 4,
-    **dict.fromkeys(("ETIMEDOUT", "ECONNREFUSED", "EHOSTUNREACH", "EPROTO"), 5),
+    **dict.fromkeys(_UNREACHABLE, 5),
     "EBUSY": 6,
     **dict.fromkeys(("ENOSPC", "EDQUOT", "EFBIG"), 7),
     "EEXIST": 8,
@@ -65,25 +67,36 @@ def command(ctx: click.Context, paths: tuple[str, ...], *, quiet: bool) -> None:
     does not answer, 6 in use, 7 no room, 8 the tag cannot be moved, 9 the draft is no artifact,
     1 any other failure, 130 interrupted.
     """
+    ctx.exit(push(paths, quiet=quiet))
+
+
+def push(paths: Sequence[str], *, quiet: bool, is_published: bool = False) -> int:
+    """Push drafts; return the exit status.
+
+    Args:
+        paths: of the drafts.
+        quiet: whether no progress is shown.
+        is_published: whether the caller publishes what is only uploaded.
+    """
     status = 0
     pushes = []
     for path in paths:
         try:
-            push = _begin(path)
+            begun = _begin(path)
         except OrasfsError as error:
             click.echo(f"Error: {error}", err=True)
             status = status or status_of(error)
         else:
-            pushes += [push] if push else []
+            pushes += [begun] if begun else []
     with make_display(quiet=quiet) as display:
         try:
             _watch(pushes, display)
         except KeyboardInterrupt:
             _cancel(pushes, display)
             status = INTERRUPTED
-    for push in pushes:
-        status = _conclude(push) or status
-    ctx.exit(status)
+    for each in pushes:
+        status = _conclude(each, is_published=is_published) or status
+    return status
 
 
 def status_of(error: OrasfsError) -> int:
@@ -142,7 +155,7 @@ def _cancel(pushes: list[_Push], display: Display) -> None:
         timer.wait(POLL_SECONDS)
 
 
-def _conclude(push: _Push) -> int:
+def _conclude(push: _Push, *, is_published: bool) -> int:
     """Say how a commit ended, and return its exit status."""
     document = push.document or {}
     for warning in document.get("warnings", ()):
@@ -156,6 +169,6 @@ def _conclude(push: _Push) -> int:
         return STATUSES.get(error["errno"], 1)
     if document.get("digest"):
         click.echo(f"{document['reference']}@{document['digest']}")
-    elif document.get("phase") == "done":
+    elif document.get("phase") == "done" and not is_published:
         click.echo(f"{push.spot.path}: uploaded; publish it with: mv -T DRAFT TAG", err=True)
     return 0

@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,7 @@ from orasfs.daemon.config import MountConfig
 from orasfs.daemon.connect import connector
 from orasfs.daemon.knownhosts import known_hosts
 from orasfs.daemon.logs import LogRing
+from orasfs.daemon.offline import OfflineRegistry, known_names
 from orasfs.daemon.pins import pinned_digests
 from orasfs.daemon.registries import MountRegistries
 from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, default_local, parse_source
@@ -112,13 +113,23 @@ class _Mismatches:
 
 
 def _registries(config: MountConfig, source: MountSource, cache: Cache) -> MountRegistries:
+    hosts = (*config.registries, *known_hosts(config.credential_files))
+    if config.is_offline:
+        return MountRegistries(
+            source,
+            (*hosts, *_seen(cache)),
+            OfflineRegistry,
+            cache.repository,
+            cache.remembered,
+            known_names(cache.remembered),
+        )
     return MountRegistries(
-        source,
-        (*config.registries, *known_hosts(config.credential_files)),
-        connector(config, source.root),
-        cache.repository,
-        cache.remembered,
+        source, hosts, connector(config, source.root), cache.repository, cache.remembered
     )
+
+
+def _seen(cache: Cache) -> Sequence[str]:
+    return [host for host in cache.registries() if not host.startswith(LAYOUT_PREFIX)]
 
 
 def _writing(

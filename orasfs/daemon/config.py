@@ -32,6 +32,7 @@ class MountConfig:
         mountpoint: an absolute path without symbolic links.
         cache: the directory of the cache.
         cache_budget: how large it may be.
+        is_offline: whether the network is never asked.
         transport: who speaks with the kernel: `auto`, `pyfuse3` or `device`.
         plain_http: True and False decide for all registries, None lets each be looked at.
         is_strict: whether nothing unverified is served.
@@ -57,6 +58,7 @@ class MountConfig:
     tag_ttl_seconds: float = 30.0
     wait_seconds: float = 30.0
     pin: bool = False
+    is_offline: bool = False
     platform: str = ""
     media_type: str = ""
     merge_images: bool = True
@@ -103,7 +105,7 @@ KERNEL_FLAGS = frozenset({"noexec"})
 LATER = frozenset(
     {
         *("edit",),
-        *("offline", "index"),
+        *("index",),
     }
 )
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -234,6 +236,7 @@ _VALUED: dict[str, _Parser] = {
 }
 _FLAGS: dict[str, dict[str, Any]] = {
     "pin": {"pin": True},
+    "offline": {"is_offline": True},
     "plain_http": {"plain_http": True},
     "insecure": {"is_insecure": True},
     "allow_other": {"allow_other": True},

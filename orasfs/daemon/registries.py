@@ -6,7 +6,7 @@ filesystem sees the ports only; the clients are made here, at the first use of a
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -108,6 +108,7 @@ class MountRegistries:
         connect: makes the client of a host; makes no request.
         cached: puts the cache in front of a repository.
         remembered: tells the repositories of a registry that the cache has seen.
+        resolves: tells whether there is a host; by default the system's resolver.
     """
 
     def __init__(
@@ -117,7 +118,9 @@ class MountRegistries:
         connect: Callable[[str], ClosableRegistry],
         cached: CacheRepository,
         remembered: Remembered,
+        resolves: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
+        self._resolves = resolves or _resolves
         self._source = source
         self._remembered = remembered
         self._hosts = frozenset(hosts)
@@ -184,7 +187,7 @@ class MountRegistries:
         """
         answer = self._exists.get(host)
         if answer is None:
-            answer = self._exists[host] = await _resolves(host)
+            answer = self._exists[host] = await self._resolves(host)
         return answer
 
     def health(self) -> Mapping[str, RegistryHealth]:

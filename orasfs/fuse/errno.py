@@ -44,6 +44,7 @@ ERRNOS: dict[type[errors.OrasfsError], int] = {
     errors.TimedOut: errno.ETIMEDOUT,
     errors.ConnectionRefused: errno.ECONNREFUSED,
     errors.HostUnreachable: errno.EHOSTUNREACH,
+    errors.Offline: errno.ENETUNREACH,
     errors.TLSFailure: errno.EPROTO,
     errors.ConnectionBroken: errno.EIO,
     errors.ContentMismatch: errno.EIO,

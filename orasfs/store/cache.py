@@ -123,6 +123,10 @@ class Cache:
         """Remember what a tag names now, for when its registry is away."""
         self._references.remember_tag(registry, name, tag, descriptor)
 
+    def registries(self) -> Sequence[str]:
+        """Return the registries of which something was seen."""
+        return self._references.registries()
+
     def remembered(self, registry: str) -> Sequence[str]:
         """Return the repositories of a registry that had tags when it was last asked."""
         return self._references.repositories(registry)

@@ -2,7 +2,7 @@
 
 import logging
 
-from orasfs.errors import OrasfsError
+from orasfs.errors import Offline, OrasfsError
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,9 @@ class Outage:
         """Note that an old answer had to stand in for a failed call."""
         if not self._is_out:
             self._is_out = True
-            logger.warning(
+            level = logging.INFO if isinstance(error, Offline) else logging.WARNING
+            logger.log(
+                level,
                 "registry fails, its last answers stand: registry=%s reason=%s",
                 self._registry,
                 error,

@@ -125,6 +125,12 @@ class References:
         )
         return tuple(sorted(here.union(str(row[0]) for row in rows or ())))
 
+    def registries(self) -> tuple[str, ...]:
+        """Return the registries of which a tag or a list of tags is known, in order of name."""
+        statement = "SELECT registry FROM tags UNION SELECT registry FROM tag_lists"
+        rows = self._guarded(lambda connection: connection.execute(statement).fetchall())
+        return tuple(sorted(str(row[0]) for row in rows or ()))
+
     def remember_tags(self, registry: str, repository: str, names: Sequence[str]) -> None:
         """Keep a complete list of tags."""
         kept = tuple(names)
