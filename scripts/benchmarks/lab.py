@@ -88,9 +88,9 @@ class Lab:
         """The same in the registry, as a packed directory titled `TREE_TITLE`."""
         return publish_packed(self.registry, "bench/tree", "v1", self.tree)
 
-    def mount(self, place: Published, cache: Path) -> Mount:
+    def mount(self, place: Published, cache: Path, *options: str) -> Mount:
         """Mount the registry of what is published, with that cache; at most one at a time."""
-        mount = Mount(place.host, self.directory / _MOUNT, cache)
+        mount = Mount(place.host, self.directory / _MOUNT, cache, *options)
         self._cleanup.callback(mount.stop)
         return mount
 

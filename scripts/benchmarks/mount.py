@@ -16,13 +16,14 @@ class Mount:
     The user's own cache and credentials are out of reach: they would make runs differ.
     """
 
-    def __init__(self, source: str, directory: Path, cache: Path) -> None:
-        """Mount below `directory`, and return once the mount answers."""
+    def __init__(self, source: str, directory: Path, cache: Path, *options: str) -> None:
+        """Mount below `directory` with `-o options`, and return once the mount answers."""
         self.path = directory / "mnt"
         self.path.mkdir(parents=True, exist_ok=True)
         home = directory / "home"
         home.mkdir(exist_ok=True)
         argv: list[str | Path] = [sys.executable, "-m", "orasfs", "mount", "-f", source, self.path]
+        argv += [word for option in options for word in ("-o", option)]
         env = {"HOME": str(home), "ORAS_CACHE": str(cache), "DOCKER_CONFIG": str(home)}
         env |= {"XDG_CONFIG_HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
         env |= {"XDG_STATE_HOME": str(home)}

@@ -29,10 +29,10 @@ class Session:
         self.unmount()
         self._lab.fresh_directory(self._cache_name)
 
-    def remount(self, place: Published) -> None:
+    def remount(self, place: Published, *options: str) -> None:
         """Mount anew: then neither the kernel nor the daemon remembers anything."""
         self.unmount()
-        self._mount = self._lab.mount(place, self.cache)
+        self._mount = self._lab.mount(place, self.cache, *options)
 
     def path(self, place: Published) -> Path:
         """Return the artifact's directory in the mount."""
