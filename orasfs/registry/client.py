@@ -142,7 +142,9 @@ class RemoteRepository:
             ContentMismatch: the registry answers a digest with another one.
         """
         answer = await self._manifest("HEAD", reference)
-        if answer.status in (405, 501):
+        if answer.status in (405, 501) or protocol.is_refused_head(
+            answer, protocol.manifest_path(self.name, reference)
+        ):
             return await self._resolve_by_get(reference)
         _expect_200(answer, self._named(reference))
         descriptor = protocol.descriptor_of(answer, reference)

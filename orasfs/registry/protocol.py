@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
 from orasfs.errors import (
     Forbidden,
@@ -31,6 +31,7 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.reference import is_repository, is_tag
 
 MAX_ERROR_BYTES = 64 * 1024
+_NO_HEAD = frozenset({400, 401, 403, 405, 501})
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 _MAX_MESSAGE = 500
 _REFERRERS_ALGORITHM_LENGTH = 32
@@ -154,6 +155,17 @@ def error_of(answer: Answer, subject: str) -> OrasfsError:
     if status == 429:
         return RateLimited(message, status=status, code=code)
     return RegistryFailure(message, status=status, code=code)
+
+
+def is_refused_head(answer: Answer, path: str) -> bool:
+    """Tell whether storage refused a HEAD: what it was redirected to is often signed for GET only.
+
+    Args:
+        answer: to the HEAD.
+        path: of the API that was asked for; a mirror may have it below another one than `/v2`.
+    """
+    is_api = urlsplit(answer.url).path.endswith(path.removeprefix("/v2"))
+    return answer.status in _NO_HEAD and not is_api
 
 
 def storage_refusal(answer: Answer, where: str, subject: str) -> RegistryFailure:

@@ -7,9 +7,16 @@ everything else by the control path. Knows no HTTP library.
 import logging
 from collections.abc import Callable
 from typing import Protocol
-from urllib.parse import urlsplit
 
-from orasfs.errors import InvalidName, NotFound, RegistryFailure, TagMoved, TooLarge, Unreachable
+from orasfs.errors import (
+    Forbidden,
+    InvalidName,
+    NotFound,
+    RegistryFailure,
+    TagMoved,
+    TooLarge,
+    Unreachable,
+)
 from orasfs.oci import mediatype
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
@@ -32,7 +39,6 @@ from orasfs.registry.uploadjob import GrowingJob, WholeJob
 logger = logging.getLogger(__name__)
 
 _PUT_STATUSES = frozenset({200, 201, 204})
-_NO_HEAD = frozenset({400, 403, 405, 501})
 _INDEX_TRIES = 4  # of changing an index that others change too
 _Change = Callable[[bytes | None], bytes | None]
 
@@ -64,10 +70,13 @@ class Pusher:
         answer = await self._ask("HEAD", path, self._named(descriptor.digest))
         if answer.status == 404:
             return False
-        if answer.status in _NO_HEAD and urlsplit(answer.url).path != path:
-            return True  # it named the storage's address, which is signed for GET only
+        if protocol.is_refused_head(answer, path):
+            return True  # it named the storage's address
         if answer.status != 200:
-            raise uploads.push_error(answer, self._named(descriptor.digest))
+            error = uploads.push_error(answer, self._named(descriptor.digest))
+            if isinstance(error, Forbidden):
+                return False  # as of what does not exist: the upload will tell
+            raise error
         length = answer.headers.get("content-length", "")
         return not length or length == str(descriptor.size)
 
@@ -179,10 +188,13 @@ class Pusher:
             )
 
     async def digest_of(self, tag: str) -> Digest | None:
-        """Return what a tag names, None where it does not exist."""
+        """Return what a tag names, None where it does not exist.
+
+        A registry may refuse what does not exist; whether it refuses the push too, that will tell.
+        """
         try:
             return (await self._reader.resolve(tag)).digest
-        except NotFound:
+        except (NotFound, Forbidden):
             return None
 
     # Referrers

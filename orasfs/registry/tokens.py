@@ -92,7 +92,7 @@ def _is_internal_address(hostname: str) -> bool:
     literal = hostname.strip("[]")
     try:
         # What the system's resolver takes for an address, such as 127.1 and 2130706433, is one.
-        is_short = ":" not in literal and not literal.count(".") == 3
+        is_short = ":" not in literal and literal.count(".") != 3
         address = ipaddress.ip_address(socket.inet_aton(literal) if is_short else literal)
     except (ValueError, OSError):
         return False

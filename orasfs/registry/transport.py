@@ -185,7 +185,7 @@ class Transport:
         may_have_expired = True
         while True:
             answer = await self._follow(call, url, headers | attempt.headers)
-            if route.is_expired(url, answer.url, answer.status):
+            if call.method == "GET" and route.is_expired(url, answer.url, answer.status):
                 if may_have_expired:
                     may_have_expired = False
                     continue

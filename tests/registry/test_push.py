@@ -22,6 +22,7 @@ from orasfs.registry.client import RemoteRegistry, RemoteRepository
 from orasfs.registry.retry import RetryPolicy
 from orasfs.registry.settings import RegistrySettings
 from tests.fakes.pushable import PushableRegistry
+from tests.fakes.registry import FakeRegistry
 from tests.support.content import Memory, ignore, never
 from tests.support.publish import OCI_INDEX, OCI_MANIFEST, digest_of, manifest_of
 
@@ -73,11 +74,34 @@ async def test_asking_for_a_blob_is_one_head(
 async def test_a_blob_that_cannot_be_asked_for_is_not_taken_for_missing(
     registry: PushableRegistry, repository: RemoteRepository
 ) -> None:
-    for status, error in ((401, Unauthorized), (403, Forbidden), (500, RegistryFailure)):
+    for status, error in ((401, Unauthorized), (500, RegistryFailure)):
         registry.fail("/blobs/", status=status, times=2)
         with pytest.raises(error):
             await repository.has_blob(BLOB.descriptor)
         registry.heal()
+
+
+async def test_a_blob_that_is_refused_may_not_be_there(
+    registry: PushableRegistry, repository: RemoteRepository
+) -> None:
+    """Registries refuse what does not exist; whether pushing is refused too, that tells."""
+    registry.fail("/blobs/sha", status=403, times=-1)
+    registry.fail("/manifests/", status=403, times=2)
+    assert not await repository.has_blob(BLOB.descriptor)
+    raw = manifest_of()
+    await repository.push_manifest(raw, OCI_MANIFEST, "v1", expected=None)
+    assert registry.count("PUT") == 1
+
+
+async def test_storage_elsewhere_that_refuses_head_is_not_asked_twice(
+    registry: PushableRegistry, repository: RemoteRepository
+) -> None:
+    with FakeRegistry() as storage:
+        registry.put_blob("a/b", BLOB.content)
+        registry.blob_location = f"http://{storage.host}/storage/"
+        storage.fail("/storage/", status=403, times=-1)
+        assert await repository.has_blob(BLOB.descriptor)
+        assert len(storage.requests) == 1
 
 
 async def test_a_blob_whose_storage_knows_no_head_is_there(
