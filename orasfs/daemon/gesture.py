@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,10 @@ def set_attribute(spot: Spot, name: str, value: str) -> None:
         LocalFailure: it was refused; the message has the mount's own words where it has any.
         TimedOut: no answer came.
     """
+    began = datetime.now(UTC)
     number, _ = _call("set", spot.path, name, value)
     if number:
-        words = last_error(spot) or os.strerror(number)
+        words = last_error(spot, name, began) or os.strerror(number)
         raise LocalFailure(f"{spot.path}: {words}", number)
 
 
@@ -96,16 +98,37 @@ def get_attribute(spot: Spot, name: str) -> str | None:
     return value.decode("utf-8", "replace")
 
 
-def last_error(spot: Spot) -> str:
-    """Return what an artifact, or its repository, says of its last failure, "" if nothing."""
-    for place in (spot.path, os.path.dirname(spot.path)):  # noqa: PTH120 - a string as given
+def last_error(spot: Spot, attribute: str, since: datetime) -> str:
+    """Return what an artifact, or its repository, says of a failure of ours, "" if nothing.
+
+    Args:
+        spot: where something was asked for.
+        attribute: what was to be set, if anything.
+        since: when it was asked for; what failed before is of no interest.
+    """
+    above, name = os.path.split(spot.path)
+    for place in (spot.path, above):
         with contextlib.suppress(TimedOut):
             number, text = _call("read", f"{place}/.oras/error", "", "")
             line = text.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            if not number and line:
-                # Behind the time, the operation and the kind of failure.
-                return line.partition(": ")[2].partition(": ")[2] or line
+            if not number and (words := _words_of(line, {attribute, name}, since)):
+                return words
     return ""
+
+
+def _words_of(line: str, subjects: set[str], since: datetime) -> str:
+    """Return the words of a line `MOMENT OPERATION SUBJECT…: KIND: WORDS`, "" if it is of another.
+
+    Moments are whole seconds.
+    """
+    head, _, tail = line.partition(": ")
+    moment, _, operation = head.partition(" ")
+    try:
+        is_old = datetime.fromisoformat(moment) < since.replace(microsecond=0)
+    except (ValueError, TypeError):
+        return ""
+    is_ours = operation.partition(" ")[2].partition(" ")[0] in subjects
+    return tail.partition(": ")[2] if is_ours and not is_old else ""
 
 
 def read_control(spot: Spot, name: str) -> Any:  # noqa: ANN401 - a document of JSON

@@ -215,6 +215,14 @@ def test_without_leave_nothing_is_removed_from_the_registry(scene: Scene) -> Non
     assert scene.nothing_happened()
 
 
+def test_a_command_says_what_refused_it_and_nothing_older(scene: Scene) -> None:
+    run(["rmdir", scene.v1], check=False)  # refused, in other words
+    unknown = f"{scene.v1}@sha256:{'0' * 64}"
+    done = orasfs("rm", unknown, check=False)
+    assert done.stderr == f"Error: {unknown}: No such file or directory\n"
+    assert "needs the mount option delete" in orasfs("rm", scene.v1, check=False).stderr
+
+
 def test_a_site_is_copied_again_after_a_push_that_failed(
     filled: tuple[Mounted, Repository, Front | None], tmp_path: Path
 ) -> None:
