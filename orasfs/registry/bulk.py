@@ -23,7 +23,7 @@ from orasfs.registry.faults import FOREIGN, unreachable
 from orasfs.registry.pools import Pools
 from orasfs.registry.protocol import Answer, error_of, storage_refusal
 from orasfs.registry.settings import RegistrySettings
-from orasfs.registry.stream import ResumingStream, Span, read_answer
+from orasfs.registry.stream import RangeHabit, ResumingStream, Span, read_answer
 from orasfs.registry.tokenservice import new_authorizer
 from orasfs.registry.traffic import Traffic
 from orasfs.registry.upload import BlobUpload, Habits
@@ -68,6 +68,7 @@ class BulkTransport:
         self._was_led_astray = False
         self._closed = threading.Event()
         self._habits = Habits()
+        self._ranges = RangeHabit(lasts=endpoint.is_mirror)
 
     def __repr__(self) -> str:
         return f"BulkTransport({self._endpoint.host})"
@@ -97,6 +98,7 @@ class BulkTransport:
             wait=self._wait,
             clock=self._clock,
             pause=lambda: self._traffic.pause_seconds,
+            habit=self._ranges,
         )
         with self._lock:
             self._streams.add(stream)

@@ -105,6 +105,11 @@ class Endpoint:
         return (name, port) == origin(f"{scheme}://{self._authority}")[1:]
 
     @property
+    def is_mirror(self) -> bool:
+        """Whether it stands in for another registry."""
+        return bool(self._namespace)
+
+    @property
     def is_trusted(self) -> bool:
         """Whether nobody can change bytes on the way: TLS, or this machine."""
         return self._is_plain is False or self.is_loopback

@@ -56,6 +56,21 @@ class Span:
         return self.start >= self.stop and not self.is_whole
 
 
+class RangeHabit:
+    """Whether ranges are asked of a source: of one that ignores them, not again if it `lasts`.
+
+    What a pull-through cache answers with the whole, it fetches as a whole, for each who asks.
+    """
+
+    def __init__(self, *, lasts: bool = False) -> None:
+        self._lasts = lasts
+        self.asks = True
+
+    def was_ignored(self) -> None:
+        """Hear that a range was answered with the whole."""
+        self.asks = not self._lasts
+
+
 class ResumingStream:
     """Implements `BlobStream`; made and opened by `BulkTransport.open_stream`."""
 
@@ -68,8 +83,10 @@ class ResumingStream:
         wait: Callable[[threading.Event, float], object],
         clock: Callable[[], float],
         pause: Callable[[], float] = lambda: 0.0,
+        habit: "RangeHabit | None" = None,
     ) -> None:
         self._pause_seconds = pause
+        self._habit = habit or RangeHabit()
         self._send = send
         self._span = span
         self._policy = policy
@@ -79,7 +96,7 @@ class ResumingStream:
         self._end = span.size + 1 if span.is_whole else span.stop
         self._response: urllib3.BaseHTTPResponse | None = None
         self._position = span.start  # the blob's offset of the response's next byte
-        self._asks_ranges = True
+        self._asks_ranges = self._habit.asks
         self._failures = 0  # without progress
         self._progress_time = clock()
         self._ended_at: int | None = None
@@ -255,6 +272,8 @@ class ResumingStream:
         A whole answer to a question for a range is right too (RFC 9110 section 14.2).
         """
         if response.status == 200:
+            if self._range_header():
+                self._habit.was_ignored()
             self._position = 0
             self._end = self._span.size + 1  # the whole is the reader's, who may stop anywhere
             return True
@@ -284,7 +303,11 @@ class ResumingStream:
         """Wait before the next attempt, or raise the failure if there is to be none."""
         self._failures += 1
         elapsed = self._clock() - self._progress_time
-        judged = answer.status if answer is not None else self._judge(failure)
+        judged: Unreachable | int | None = _as_judged(
+            failure, is_under_way=self._offset > self._span.start
+        )
+        if answer is not None:
+            judged = answer.status
         wish = protocol.retry_after_of(answer, datetime.now(tz=UTC)) if answer else None
         if isinstance(failure, Unreachable) and failure.left_alone_seconds > 0:
             wish = failure.left_alone_seconds
@@ -295,17 +318,17 @@ class ResumingStream:
             raise failure
         self._wait(self._closed, delay)
 
-    def _judge(self, failure: OrasfsError) -> Unreachable | None:
-        """Return the failure as the policy shall see it.
 
-        A registry that refuses connections in the middle of a blob is one that is being restarted.
-        """
-        if not isinstance(failure, Unreachable):
-            return None
-        is_away = isinstance(failure, ConnectionRefused) or failure.left_alone_seconds > 0
-        if is_away and self._offset > self._span.start:
-            return ConnectionBroken(str(failure))
-        return failure
+def _as_judged(failure: OrasfsError, *, is_under_way: bool) -> Unreachable | None:
+    """Return the failure as the policy shall see it.
+
+    A registry that refuses connections in the middle of a blob is one that is being restarted, and
+    so is one that is left alone by then.
+    """
+    if not isinstance(failure, Unreachable):
+        return None
+    is_away = isinstance(failure, ConnectionRefused) or failure.left_alone_seconds > 0
+    return ConnectionBroken(str(failure)) if is_away and is_under_way else failure
 
 
 def read_answer(response: urllib3.BaseHTTPResponse) -> Answer:

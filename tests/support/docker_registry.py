@@ -38,7 +38,7 @@ storage:
     enabled: true
 http:
   addr: {address}
-{tls}{authentication}"""
+{tls}{authentication}{proxy}"""
 
 
 def docker_registry_binary() -> str | None:
@@ -67,7 +67,8 @@ class DockerRegistry:
     """A docker-registry process whose storage outlives `stop()` and `start()` on the same port.
 
     Without `directory` it makes a temporary one and removes it at the end. `certificate` and
-    `key` are PEM files that make it speak TLS; `authentication` is the YAML of its section `auth`.
+    `key` are PEM files that make it speak TLS; `authentication` is the YAML of its section `auth`;
+    `origin` is the URL of the registry that this one is a pull-through cache of.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class DockerRegistry:
         certificate: Path | None = None,
         key: Path | None = None,
         authentication: str = "",
+        origin: str = "",
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory() if directory is None else None
         self.directory = Path(self._temporary.name) if self._temporary else Path(directory or ".")
@@ -86,6 +88,7 @@ class DockerRegistry:
         if certificate is not None:
             self._tls = f"  tls:\n    certificate: {certificate}\n    key: {key}\n"
         self._authentication = f"auth:\n{authentication}" if authentication else ""
+        self._proxy = f"proxy:\n  remoteurl: {origin}\n" if origin else ""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -126,6 +129,7 @@ class DockerRegistry:
                 address=self.host,
                 tls=self._tls,
                 authentication=self._authentication,
+                proxy=self._proxy,
             )
         )
         # The registry's own environment variables override the file; give it none of ours.

@@ -101,8 +101,9 @@ class Front(LoopbackServer):
         with self._lock:
             self.bytes_received += len(body)
         headers = {
-            name: value
-            for name, value in exchange.headers.items()
+            # Joined: docker-registry asks with one Accept header for each type.
+            name: ", ".join(exchange.headers.get_all(name, []))
+            for name in exchange.headers
             if name.lower() not in _HOP_BY_HOP
         }
         upstream = http.client.HTTPConnection(
