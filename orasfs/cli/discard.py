@@ -11,6 +11,7 @@ from orasfs.daemon.gesture import Spot
 from orasfs.errors import MountFailed, NotFound
 
 ATTRIBUTE = "user.oras.discard"
+BASE = "user.oras.base"
 STATE = "user.oras.state"
 
 
@@ -23,7 +24,11 @@ def command(paths: tuple[str, ...]) -> None:
         state = gesture.get_attribute(spot, STATE)
         if state not in ("draft", "modified"):
             raise NotFound(f"{path}: {_why_not(state)}, so there is nothing to discard")
-        lost = _content(spot) if state == "draft" else "its changes"
+        base = gesture.get_attribute(spot, BASE)  # of a copy, which has nothing of its own
+        if base is not None:
+            lost = f"a copy of {base}"
+        else:
+            lost = _content(spot) if state == "draft" else "its changes"
         gesture.set_attribute(spot, ATTRIBUTE, "1")
         click.echo(f"{path}: discarded {lost}", err=True)
 

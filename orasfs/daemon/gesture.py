@@ -30,6 +30,10 @@ _CALL = (
     "        os.setxattr(path, name, os.fsencode(value))\n"
     "    elif what == 'get':\n"
     "        sys.stdout.buffer.write(os.getxattr(path, name))\n"
+    "    elif what == 'link':\n"
+    "        os.symlink(os.fsencode(value), path)\n"
+    "    elif what == 'rename':\n"
+    "        os.rename(path, os.fsencode(value))\n"
     "    else:\n"
     "        sys.stdout.buffer.write(open(path, 'rb').read(65536))\n"
     "except OSError as error:\n"
@@ -76,8 +80,22 @@ def set_attribute(spot: Spot, name: str, value: str) -> None:
         LocalFailure: it was refused; the message has the mount's own words where it has any.
         TimedOut: no answer came.
     """
+    _order("set", spot, name, value)
+
+
+def make_link(spot: Spot, text: str) -> None:
+    """Make a symbolic link, which is how a mount is told what to copy; raises as above."""
+    _order("link", spot, "", text)
+
+
+def rename(spot: Spot, path: str) -> None:
+    """Rename, which is how a draft without a name is published; raises as above."""
+    _order("rename", spot, "", path)
+
+
+def _order(what: str, spot: Spot, name: str, value: str) -> None:
     began = datetime.now(UTC)
-    number, _ = _call("set", spot.path, name, value)
+    number, _ = _call(what, spot.path, name, value)
     if number:
         words = last_error(spot, name, began) or os.strerror(number)
         raise LocalFailure(f"{spot.path}: {words}", number)

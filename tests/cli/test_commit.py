@@ -48,11 +48,14 @@ class PretendedMount:
         self.script: list[dict[str, Any] | type[BaseException]] = []
         self.refusal: LocalFailure | None = None
         monkeypatch.setattr(gesture, "locate", lambda text: Spot(MOUNT, text))
-        monkeypatch.setattr(gesture, "get_attribute", lambda spot, _: self.states.get(spot.path))
+        monkeypatch.setattr(gesture, "get_attribute", self._get)
         monkeypatch.setattr(gesture, "set_attribute", self._set)
         monkeypatch.setattr(gesture, "read_control", self._read)
         monkeypatch.setattr(commit, "POLL_SECONDS", 0.001)
         self._looks = itertools.count()
+
+    def _get(self, spot: Spot, name: str) -> str | None:
+        return None if name == "user.oras.base" else self.states.get(spot.path)
 
     def _set(self, spot: Spot, name: str, value: str) -> None:
         if self.refusal is not None:
@@ -166,11 +169,29 @@ def test_tags_and_removals_are_ordered_by_attribute(mount: PretendedMount) -> No
     ]
 
 
-def test_a_tag_elsewhere_or_none_is_refused() -> None:
-    with pytest.raises(InvalidName, match="another repository"):
-        tag.tag_of("/mnt/a/v1", "/mnt/b/v1")
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("latest", None),
+        ("/mnt/a/latest", None),
+        ("/mnt/a:latest", None),
+        ("/mnt/a/:latest", None),
+        ("/mnt/b/latest", "/mnt/b/latest"),
+        ("/mnt/b:latest", "/mnt/b:latest"),
+        ("/other/a/latest", "/other/a/latest"),
+        ("/mnt/localhost:5000/a/v1", "/mnt/localhost:5000/a/v1"),
+    ],
+)
+def test_a_tag_is_of_the_same_repository_or_copied(text: str, place: str | None) -> None:
+    assert tag.place_of("/mnt/a/v1", text) == place
+    assert tag.place_of("/mnt/a:v1", text) == place
+    assert tag.place_of(f"/mnt/a@sha256:{'0' * 64}", text) == place
+
+
+def test_what_is_no_tag_is_refused() -> None:
+    assert tag.tag_of("/mnt/a/:v1") == "v1"
     with pytest.raises(InvalidName, match="no valid tag"):
-        tag.tag_of("/mnt/a/v1", "/mnt/a/.t")
+        tag.tag_of("/mnt/a/.t")
 
 
 def test_discarding_says_what_was_lost(mount: PretendedMount, tmp_path: Path) -> None:

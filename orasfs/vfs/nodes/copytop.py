@@ -1,4 +1,4 @@
-"""The top directory of a draft that is another artifact as it is: an index, or an image.
+"""The top directory of a draft that is another artifact as it is.
 
 Owns that it shows what will be copied, and that nothing of it can be changed.
 """
@@ -11,7 +11,7 @@ from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.namespace import METADATA_NAME
 from orasfs.vfs.nodes.base import Answer, Listed, Listing, Node
 from orasfs.vfs.nodes.draft import STATE
-from orasfs.vfs.nodes.drafttop import DraftPlace, DraftTopNode
+from orasfs.vfs.nodes.drafttop import BASE, DraftPlace, DraftTopNode
 
 
 class CopyTopNode(DraftTopNode):
@@ -22,13 +22,17 @@ class CopyTopNode(DraftTopNode):
         drafts: of the mount.
         place: where it has its name.
         shown: the directory of the artifact that is copied.
+        reference: of that artifact.
     """
 
-    __slots__ = ("_shown",)
+    __slots__ = ("_reference", "_shown")
 
-    def __init__(self, draft: Draft, drafts: Drafts, place: DraftPlace, shown: Node) -> None:
+    def __init__(
+        self, draft: Draft, drafts: Drafts, place: DraftPlace, shown: Node, reference: str
+    ) -> None:
         super().__init__(draft, drafts, place)
         self._shown = shown
+        self._reference = reference
 
     def lookup_now(self, name: str) -> Answer | None:
         """Find a name in the artifact; `.oras` is the draft's own."""
@@ -57,8 +61,12 @@ class CopyTopNode(DraftTopNode):
             ReadOnly: a copy is committed as it is.
         """
         await trio.lowlevel.checkpoint()
-        raise ReadOnly("a copy is committed as it is: discard it, and copy the files instead")
+        raise ReadOnly(
+            "a copy is committed as it is; to change it begin with mkdir and user.oras.base"
+        )
 
     def getxattr_now(self, name: str) -> bytes:
-        """Return what was set; the state is that of a draft, since nothing is modified."""
+        """Return what was set, what is copied, and that it is a draft: nothing is modified."""
+        if name == BASE:
+            return self._reference.encode("utf-8", "surrogateescape")
         return b"draft" if name == STATE else super().getxattr_now(name)

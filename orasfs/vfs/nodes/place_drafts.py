@@ -223,7 +223,11 @@ class PlaceDrafts:
         try:
             self._attach_base(draft, drafts)
             if draft.base is not None and draft.is_copy:
-                node = CopyTopNode(draft, drafts, self.node, self._shown(draft, draft.base))
+                shown, reference = (
+                    self._shown(draft, draft.base),
+                    self._artifact(draft.base).reference,
+                )
+                node = CopyTopNode(draft, drafts, self.node, shown, reference)
             else:
                 node = DraftTopNode(draft, drafts, self.node)
         except NotFound as error:  # the layout of its base has gone
@@ -249,10 +253,7 @@ class PlaceDrafts:
             drafts.tagging.tell(Place(key.registry, key.repository), key.tag or key.name)
 
     async def refer(self, name: str, base: BaseReference) -> None:
-        """Begin a draft that is, as long as nothing changes it, an artifact from elsewhere.
-
-        What cannot be edited (an index, a container image's merged filesystem) cannot be changed
-        before it is committed either.
+        """Begin a draft that is an artifact from elsewhere, as it is.
 
         Raises:
             AlreadyExists: the tag, or a draft of the name, exists.
@@ -267,12 +268,7 @@ class PlaceDrafts:
             raise CrossDevice(f"{name}: not in a repository: name it REPOSITORY:TAG")
         if await self._expected(key) is not None:
             raise AlreadyExists(f"{key} is committed; `orasfs tag` replaces it")
-        try:
-            await self._check_editable(base)
-        except Unsupported:
-            drafts.store.create(key, replace(base, is_whole=True))
-        else:
-            await self._fill_from_base(drafts.store.create(key, base), drafts)
+        drafts.store.create(key, replace(base, is_whole=True))
 
     async def rebase(self, draft: Draft, base: BaseReference) -> None:
         """Give an empty draft the content of another artifact.
