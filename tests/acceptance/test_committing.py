@@ -8,7 +8,6 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -32,52 +31,11 @@ from orasfs.store.cas import ContentStore
 from orasfs.store.layoutwriter import LayoutTarget, create_layout
 from tests.support.docker_registry import DockerRegistry
 from tests.support.golden import GOLDEN, golden_tags
+from tests.support.goldendrafts import PACKED, RAW, Wanted
 from tests.support.mounted import run
 from tests.support.staged import GOLDEN_CREATED, golden_inputs
 
 REPOSITORY = "golden/artifacts"
-ROCKET = "application/vnd.acme.rocket"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """The arguments of a golden push as a draft has them."""
-
-    names: tuple[str, ...]
-    top: dict[str, str] = field(default_factory=dict)
-    media_types: dict[str, str] = field(default_factory=dict)
-    config: bool = False
-    annotations: bool = False
-
-
-TEXT = {"artifact.txt": "text/plain"}
-CONFIG_TYPE = {"config.mediatype": f"{ROCKET}.config.v1+json"}
-RAW = {
-    "single": Wanted(("artifact.txt",), {"artifacttype": f"{ROCKET}.config"}),
-    "typed": Wanted(("artifact.txt",), {"artifacttype": f"{ROCKET}.config"}, TEXT),
-    "untyped": Wanted(("artifact.txt",)),
-    "config": Wanted(("artifact.txt",), CONFIG_TYPE, TEXT, config=True),
-    "config-and-type": Wanted(
-        ("artifact.txt",), {"artifacttype": ROCKET, **CONFIG_TYPE}, TEXT, config=True
-    ),
-    "empty-file": Wanted(("empty.bin", "zeros.bin")),
-    "no-layers": Wanted((), {"artifacttype": "application/vnd.acme.empty"}),
-    "annotated": Wanted(("artifact.txt",), annotations=True),
-    "nested-titles": Wanted(
-        ("nested/a/b/c.txt", "nested/a/top.txt", "artifact.txt"),
-        {"pack": "files", "order": "nested/a/b/c.txt,nested/a/top.txt,artifact.txt"},
-    ),
-}
-PACKED = {
-    "multi": Wanted(
-        ("artifact.txt", "docs"),
-        CONFIG_TYPE,
-        {**TEXT, "docs": f"{ROCKET}.docs.layer.v1+tar"},
-        config=True,
-    ),
-    "dir-default-type": Wanted(("docs",)),
-    "two-dirs": Wanted(("docs", "nested")),
-}
 
 
 class _Keeper:
