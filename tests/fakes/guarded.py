@@ -9,7 +9,7 @@ import base64
 import json
 import time
 
-from orasfs.registry.scopes import scopes_of
+from orasfs.registry.scopes import repository_of, scopes_of
 from tests.fakes.pushable import PushableRegistry
 from tests.support.loopback import Exchange
 from tests.support.token_server import TokenServer
@@ -22,6 +22,8 @@ class GuardedRegistry(PushableRegistry):
         users: passwords by name, where there is no token service.
         hidden: repositories that are answered with 401 even to who may read them, as registries
             do of what does not exist.
+        unknown_status: what reading a repository that does not exist is answered with, 401 or
+            403, as hosted registries do; 0 is a plain 404. Pushing makes it exist.
         refusals: how many requests were answered with 401.
         leaks: Authorization headers that came to the storage.
     """
@@ -35,6 +37,7 @@ class GuardedRegistry(PushableRegistry):
         self.tokens = tokens
         self.users = users or {}
         self.hidden: frozenset[str] = frozenset()
+        self.unknown_status = 0
         self.refusals = 0
         self.leaks: list[str] = []
 
@@ -46,21 +49,32 @@ class GuardedRegistry(PushableRegistry):
                 self.leaks.append(given)
             super().respond(exchange)
             return
-        if self._lets_in(exchange.command, exchange.path, given):
+        if not self._lets_in(exchange.command, exchange.path, given):
+            self.refusals += 1
+            self._refuse(exchange, 401, "UNAUTHORIZED", "authentication required")
+        elif self.unknown_status and self._is_unknown(exchange):
+            self._refuse(exchange, self.unknown_status, "DENIED", "requested access is denied")
+        else:
             super().respond(exchange)
-            return
+
+    def _is_unknown(self, exchange: Exchange) -> bool:
+        """Tell whether a request is to read a repository that does not exist."""
+        name = repository_of(exchange.path)
+        if exchange.command not in ("GET", "HEAD") or "/blobs/uploads/" in exchange.path:
+            return False
+        return bool(name) and not (self._manifests.get(name) or self._blobs.get(name))
+
+    def _refuse(self, exchange: Exchange, status: int, code: str, message: str) -> None:
         with self._lock:
             self.requests.append((exchange.command, exchange.path))
             fields = {name.lower(): value for name, value in exchange.headers.items()}
             self.request_headers.append(fields)
-            self.refusals += 1
         exchange.read_body()
-        error = {"code": "UNAUTHORIZED", "message": "authentication required"}
-        exchange.answer(
-            401,
-            {"Content-Type": "application/json", "WWW-Authenticate": self._challenge(exchange)},
-            json.dumps({"errors": [error]}).encode(),
-        )
+        headers = {"Content-Type": "application/json"}
+        if status == 401:
+            headers["WWW-Authenticate"] = self._challenge(exchange)
+        error = {"code": code, "message": message}
+        exchange.answer(status, headers, json.dumps({"errors": [error]}).encode())
 
     def _challenge(self, exchange: Exchange) -> str:
         if self.tokens is None:
