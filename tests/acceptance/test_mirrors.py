@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import subprocess
 import time
 from collections.abc import Iterator
@@ -22,10 +21,6 @@ MIB = 1024 * 1024
 SIZE_MIB = int(os.environ.get("ORASFS_MIRROR_MIB", "70"))  # 500: scripts/soak
 BLOBS = r"/blobs/"
 READ_SECONDS = 120.0
-
-
-def content(seed: int, size: int) -> bytes:
-    return random.Random(seed).randbytes(size)  # noqa: S311 - any bytes
 
 
 def write_hosts(directory: Path, host: str, *mirrors: str) -> Path:
@@ -81,8 +76,8 @@ def chain() -> Iterator[Chain]:
 
 def test_many_mounts_share_what_one_cache_fetched(chain: Chain, tmp_path: Path) -> None:
     layers = {
-        "large.bin": content(1, (SIZE_MIB - 4) * MIB),
-        "small.bin": content(2, 3 * MIB),
+        "large.bin": os.urandom((SIZE_MIB - 4) * MIB),
+        "small.bin": os.urandom(3 * MIB),
         "tiny.txt": b"tiny",
     }
     digest = publish_files(chain.registry, "team/model", "v1", **layers)
@@ -109,7 +104,7 @@ def test_many_mounts_share_what_one_cache_fetched(chain: Chain, tmp_path: Path) 
 def test_a_mirror_that_stops_is_passed_over_and_reading_goes_on(
     chain: Chain, tmp_path: Path
 ) -> None:
-    before, after = content(3, 3 * MIB), content(4, 3 * MIB)
+    before, after = os.urandom(3 * MIB), os.urandom(3 * MIB)
     publish_files(chain.registry, "team/a", "v1", before=before, after=after)
     hosts = write_hosts(tmp_path / "hosts", chain.origin.host, f"http://{chain.cache.host}")
     with Mounted(f"{chain.origin.host}/team/a", tmp_path / "1", f"hosts_dir={hosts}") as mounted:
@@ -129,7 +124,7 @@ def test_a_mirror_that_stops_is_passed_over_and_reading_goes_on(
 def test_a_mirror_that_ends_in_the_middle_of_a_blob_is_replaced_by_the_origin(
     tmp_path: Path,
 ) -> None:
-    expected = content(5, 8 * MIB)
+    expected = os.urandom(8 * MIB)
     with FakeRegistry() as origin, FakeRegistry() as mirror:
         for registry in (origin, mirror):
             publish_files(registry, "team/a", "v1", file=expected)
@@ -147,7 +142,7 @@ def test_a_mirror_that_ends_in_the_middle_of_a_blob_is_replaced_by_the_origin(
 def test_wrong_bytes_of_a_mirror_are_found_out_before_anybody_sees_them(
     size: int, tmp_path: Path
 ) -> None:
-    right, wrong = content(6, size), content(7, size)
+    right, wrong = os.urandom(size), os.urandom(size)
     with FakeRegistry() as origin, FakeRegistry() as mirror:
         for registry in (origin, mirror):
             publish_files(registry, "team/a", "v1", file=right)
@@ -162,7 +157,7 @@ def test_wrong_bytes_of_a_mirror_are_found_out_before_anybody_sees_them(
 def test_a_mirror_that_ignores_ranges_is_read_to_its_end_and_not_asked_for_one_again(
     tmp_path: Path,
 ) -> None:
-    files = {name: content(seed, 6 * MIB) for seed, name in enumerate(("one", "two"))}
+    files = {name: os.urandom(6 * MIB) for name in ("one", "two")}
     with FakeRegistry() as origin, FakeRegistry() as mirror:
         for registry in (origin, mirror):
             publish_files(registry, "team/a", "v1", **files)
