@@ -15,7 +15,7 @@ from orasfs.errors import OrasfsError
 
 VERBS = (
     *("mount", "umount", "status", "commit", "edit", "discard", "tag", "rm"),
-    *("login", "logout", "doctor"),
+    *("cache", "login", "logout", "doctor"),
 )
 
 

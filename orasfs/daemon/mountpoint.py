@@ -125,8 +125,11 @@ def check_fit(mountpoint: str) -> None:
     A directory that is not empty is fit, as it is for mount(8); its content is covered.
 
     Raises:
-        MountFailed: it is missing, no directory, stale, or holds a mount of ours already.
+        MountFailed: it is missing, no directory, stale, holds a mount of ours already, or is the
+            root of the system, over which a mount would be out of everybody's reach.
     """
+    if mountpoint == "/":
+        raise MountFailed("/: nothing can be mounted over the root of the system")
     number = probe(mountpoint)
     if number == errno.ENOTCONN:
         raise MountFailed(

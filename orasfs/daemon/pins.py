@@ -7,10 +7,17 @@ far as the cache has them. Blocks; needs no mount.
 from collections.abc import Iterator
 from pathlib import Path
 
+import platformdirs
+
 from orasfs.errors import OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.manifest import MAX_MANIFEST_BYTES, Manifest, parse_document
 from orasfs.staging.draftrecord import read_record
+
+
+def default_drafts() -> Path:
+    """Return where the drafts of this user are: `$XDG_STATE_HOME/orasfs/drafts`."""
+    return platformdirs.user_state_path("orasfs") / "drafts"
 
 
 def pinned_digests(drafts: Path, cache: Path) -> frozenset[str]:

@@ -49,6 +49,15 @@ def load(path: Path, chunks: ChunkMap, size: int) -> bool | None:
     return False
 
 
+def blob_size_at_most(path: Path) -> int | None:
+    """Return how large a blob with such a map can be, None if there is no map."""
+    try:
+        length = path.stat().st_size
+    except OSError:
+        return None
+    return max(0, length - _HEADER.size) // LEVEL_BYTES * CHUNK_BYTES
+
+
 def create(path: Path, chunks: ChunkMap) -> int:
     """Write the map for this boot, in place of an older one; return it open."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -131,6 +131,14 @@ class References:
         rows = self._guarded(lambda connection: connection.execute(statement).fetchall())
         return tuple(sorted(str(row[0]) for row in rows or ()))
 
+    def named(self) -> list[tuple[str, str]]:
+        """Return (digest, REGISTRY/REPOSITORY:TAG) of all tags that are known."""
+        statement = (
+            "SELECT digest, registry || '/' || repository || ':' || tag FROM tags ORDER BY 2"
+        )
+        rows = self._guarded(lambda connection: connection.execute(statement).fetchall())
+        return [(str(digest), str(name)) for digest, name in rows or ()]
+
     def remember_tags(self, registry: str, repository: str, names: Sequence[str]) -> None:
         """Keep a complete list of tags."""
         kept = tuple(names)

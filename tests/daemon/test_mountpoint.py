@@ -46,6 +46,8 @@ def test_an_empty_directory_and_one_with_content_are_fit(tmp_path: Path) -> None
 def test_what_is_missing_or_no_directory_is_not_fit(tmp_path: Path) -> None:
     with pytest.raises(MountFailed, match="no such directory; make it with mkdir"):
         mountpoint.check_fit(str(tmp_path / "missing"))
+    with pytest.raises(MountFailed, match="root of the system"):
+        mountpoint.check_fit("/")
     (tmp_path / "file").touch()
     with pytest.raises(MountFailed, match="not a directory"):
         mountpoint.check_fit(str(tmp_path / "file"))
