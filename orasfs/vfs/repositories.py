@@ -159,6 +159,13 @@ class RegistryState:
         """Tell whether a repository was seen before at this place or below it; asks nobody."""
         return place.path in self._remembered()
 
+    async def is_remembered(self, place: Place) -> bool:
+        """Tell whether a repository was seen at or below a place, or is; a failure is a no."""
+        try:
+            return self.remembers(place) or await self.is_below(place)
+        except OrasfsError:
+            return False
+
     def _remembered(self) -> RepositoryTree:
         tree = RepositoryTree()
         for name in self._registry.remembered():

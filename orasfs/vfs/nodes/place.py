@@ -27,8 +27,9 @@ from orasfs.vfs.namespace import (
 )
 from orasfs.vfs.nodes.artifact import ArtifactNode, TagNodes, make_artifact
 from orasfs.vfs.nodes.base import Answer, Found, Missing, Node
+from orasfs.vfs.nodes.bases import States
 from orasfs.vfs.nodes.place_begin import give_way
-from orasfs.vfs.nodes.place_drafts import PlaceDrafts, States
+from orasfs.vfs.nodes.place_drafts import PlaceDrafts
 from orasfs.vfs.nodes.place_listing import PlaceListing
 from orasfs.vfs.nodes.place_tags import PlaceTags
 from orasfs.vfs.nodes.repository import repository_metadata
@@ -224,18 +225,10 @@ class PlaceNode(Node):
         except OrasfsError as error:
             failure = error
         # Behind the handler: a cancellation while waiting in it would lose the failure.
-        if plain.may_be_repository and await self._is_remembered(plain.name):
+        child = self._place.child(plain.name)
+        if plain.may_be_repository and await self._below.registry.is_remembered(child):
             return self._directory(plain.name)
         raise failure
-
-    async def _is_remembered(self, name: str) -> bool:
-        child = self._place.child(name)
-        try:
-            return self._below.registry.remembers(child) or (
-                await self._below.registry.is_below(child)
-            )
-        except OrasfsError:  # the failure of the tag is the one to tell
-            return False
 
     async def _is_shadowed(self, plain: Plain) -> bool:
         """Tell whether a tag's name is that of a sub-repository, which wins."""

@@ -15,37 +15,24 @@ from orasfs.errors import (
     InvalidInput,
     InvalidName,
     NotEmpty,
-    NotFound,
     NotPermitted,
-    OrasfsError,
     ReadOnly,
-    Unsupported,
 )
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.oci.manifest import Manifest
 from orasfs.oci.reference import is_tag
 from orasfs.staging.changes import AttrChanges
 from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import BaseReference, DraftKey
 from orasfs.staging.localdisk import RENAME_EXCHANGE, RENAME_NOREPLACE
-from orasfs.staging.workspace import PENDING
-from orasfs.tree import merge
-from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.drafts import Drafts, draft_key
-from orasfs.vfs.inodes import ROOT_KEY, derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import Metadata, Place, Plain, Targeted, interpret
-from orasfs.vfs.nodes.artifact import make_artifact
-from orasfs.vfs.nodes.base import Found, Listed, Node
-from orasfs.vfs.nodes.copytop import CopyTopNode
-from orasfs.vfs.nodes.drafttop import DraftPlace, DraftTopNode
-from orasfs.vfs.nodes.files import BrokenNode
-from orasfs.vfs.nodes.lower import Lower
+from orasfs.vfs.nodes.base import Found, Listed
+from orasfs.vfs.nodes.bases import Bases, States
+from orasfs.vfs.nodes.drafttop import DraftPlace
 from orasfs.vfs.nodes.place_begin import is_new_repository
 from orasfs.vfs.repositories import RegistryState, RepositoryState
-
-States = Callable[[str], RegistryState]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +57,11 @@ class PlaceDrafts:
     def registry(self) -> RegistryState:
         """What is known of its registry."""
         return self.states(self.place.host)
+
+    @property
+    def bases(self) -> Bases:
+        """What drafts have from the artifacts that they began from."""
+        return Bases(self.states, self.mount)
 
     def find(self, name: str) -> Found | None:
         """Return the draft or local namespace of that name."""
@@ -200,6 +192,10 @@ class PlaceDrafts:
             raise NotEmpty(f"{key}: a draft that is not empty is not replaced")
         await drafts.drop(present)
 
+    async def rebase(self, draft: Draft, base: BaseReference) -> None:
+        """Give an empty draft the content of another artifact; see `Bases.rebase`."""
+        await self.bases.rebase(draft, base, self._drafts())
+
     async def _expected(self, key: DraftKey) -> Digest | None:
         """Return what the tag of a key names now."""
         if key.tag is None:
@@ -219,20 +215,7 @@ class PlaceDrafts:
         return self._found(draft, drafts)
 
     def _found(self, draft: Draft, drafts: Drafts) -> Found:
-        node: Node
-        try:
-            self._attach_base(draft, drafts)
-            if draft.base is not None and draft.is_copy:
-                shown, reference = (
-                    self._shown(draft, draft.base),
-                    self._artifact(draft.base).reference,
-                )
-                node = CopyTopNode(draft, drafts, self.node, shown, reference)
-            else:
-                node = DraftTopNode(draft, drafts, self.node)
-        except NotFound as error:  # the layout of its base has gone
-            key = derive(ROOT_KEY, "draft", draft.id, "broken")
-            node = BrokenNode(key, drafts.errors(draft), str(error))
+        node = self.bases.node(draft, drafts, self.node)
         # Not for ever: by this name the kernel later finds the tag, which may move.
         return Found(node, self.mount.options.tag_ttl_seconds)
 
@@ -246,9 +229,9 @@ class PlaceDrafts:
         drafts = self._drafts()
         key = draft_key(self.place, name)
         base = BaseReference(key.registry, key.repository, descriptor)
-        await self._check_editable(base)
+        await self.bases.check_editable(base)
         draft = drafts.store.create(key, base, descriptor.digest)
-        await self._fill_from_base(draft, drafts)
+        await self.bases.fill(draft, drafts)
         if drafts.tagging is not None:
             drafts.tagging.tell(Place(key.registry, key.repository), key.tag or key.name)
 
@@ -269,57 +252,6 @@ class PlaceDrafts:
         if await self._expected(key) is not None:
             raise AlreadyExists(f"{key} is committed; `orasfs tag` replaces it")
         drafts.store.create(key, replace(base, is_whole=True))
-
-    async def rebase(self, draft: Draft, base: BaseReference) -> None:
-        """Give an empty draft the content of another artifact.
-
-        Raises:
-            NotEmpty: something is in it.
-            NotFound: there is no such artifact.
-            Unsupported: it is an index, or a container image's merged filesystem.
-        """
-        drafts = self._drafts()
-        draft.check_writable()
-        if draft.base is not None or draft.tree.names(draft.tree.top):
-            raise NotEmpty(f"{draft.key}: only an empty draft can get a base")
-        await self._check_editable(base)
-        draft.tree.set_attribute(draft.tree.top, PENDING, b"")
-        draft.rebase(base, draft.expected)
-        self._attach_base(draft, drafts)
-        await drafts.lowers[draft.id].fill(draft.tree.top)
-
-    async def _fill_from_base(self, draft: Draft, drafts: Drafts) -> None:
-        self._attach_base(draft, drafts)
-        failure: OrasfsError | None = None
-        try:
-            await drafts.lowers[draft.id].fill(draft.tree.top)
-        except OrasfsError as error:
-            failure = error
-        if failure is not None:
-            await drafts.drop(draft)
-            raise failure
-
-    def _attach_base(self, draft: Draft, drafts: Drafts) -> None:
-        if draft.base is None or draft.is_copy or draft.id in drafts.lowers:
-            return
-        root = self._shown(draft, draft.base)
-        drafts.lowers[draft.id] = Lower(draft, self._artifact(draft.base), root)
-
-    def _shown(self, draft: Draft, base: BaseReference) -> Node:
-        return make_artifact(derive(ROOT_KEY, "lower", draft.id), self._artifact(base))
-
-    async def _check_editable(self, base: BaseReference) -> None:
-        artifact = self._artifact(base)
-        if not isinstance((await artifact.document()).parsed, Manifest):
-            raise Unsupported(f"{artifact.reference}: an index cannot be edited, its children can")
-        if merge.required_layers(await artifact.root()):
-            raise Unsupported(
-                f"{artifact.reference}: a container image's merged filesystem cannot be edited"
-            )
-
-    def _artifact(self, base: BaseReference) -> Artifact:
-        state = self.states(base.registry).repository(Place(base.registry, base.repository))
-        return Artifact(state, base.descriptor, self.mount)
 
     def _drafts(self) -> Drafts:
         if self.mount.drafts is None:
