@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,11 @@ import click
 
 from orasfs.daemon import mountpoint
 from orasfs.daemon.config import default_cache
-from orasfs.errors import CredentialsUnusable, MountFailed, OrasfsError
+from orasfs.errors import CredentialsUnusable, InvalidInput, MountFailed, OrasfsError
 from orasfs.fuse.mountinfo import FILESYSTEM_TYPE, read_mounts
 from orasfs.registry.credentials import CredentialFile, credential_files
 from orasfs.registry.helpers import is_installed
+from orasfs.registry.hosts import DIRECTORIES, FILE_NAME
 
 SYNC_SECONDS = 5.0
 
@@ -118,6 +119,20 @@ def check_credentials() -> Finding:
     return Finding("credentials", paths or "no file: registries are asked as anybody")
 
 
+def check_mirrors(directories: Sequence[Path] = DIRECTORIES) -> Finding:
+    """Check that the files that name mirrors can be used, with the certificates they name."""
+    # Loaded here, as are the clients that it makes.
+    places = importlib.import_module("orasfs.daemon.places")
+    files = sorted(path for directory in directories for path in directory.glob(f"*/{FILE_NAME}"))
+    for path in files:
+        try:
+            places.check_file(path)
+        except InvalidInput as error:
+            return Finding("mirrors", f"not used: {error}", "FAIL")
+    names = ", ".join(str(path) for path in files)
+    return Finding("mirrors", names or "no hosts.toml: registries are read at their own hosts")
+
+
 def check_mounts() -> Iterator[Finding]:
     """Check that each mount of ours answers."""
     for mount in read_mounts():
@@ -147,4 +162,5 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_cache,
     check_updatedb,
     check_credentials,
+    check_mirrors,
 )

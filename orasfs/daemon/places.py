@@ -13,7 +13,7 @@ from pathlib import Path
 from orasfs.errors import InvalidInput
 from orasfs.oci.reference import DOCKER_HUB
 from orasfs.registry.client import RemoteRegistry
-from orasfs.registry.credential import CredentialFinder
+from orasfs.registry.credential import CredentialFinder, NoCredentials
 from orasfs.registry.endpoint import Endpoint
 from orasfs.registry.hosts import ALL, Hosts, Place, find_file, read_hosts
 from orasfs.registry.mirrors import MirroredRegistry
@@ -65,6 +65,18 @@ def make_client(host: str, makings: Makings, directories: Sequence[Path]) -> Cli
         return _origin(host, makings, None)
     logger.info("reading by way of file=%s client=%r", path, client)
     return client
+
+
+def check_file(path: Path) -> None:
+    """Look whether a file can be used, with the certificates that it names.
+
+    Raises:
+        InvalidInput: it cannot; the message says where and why.
+    """
+    makings = Makings(RegistrySettings(), TrustOptions(), NoCredentials())
+    host = path.parent.name
+    name, _, port = host.removesuffix("_").rpartition("_")
+    from_hosts(f"{name}:{port}" if host.endswith("_") else host, makings, read_hosts(path))
 
 
 def from_hosts(host: str, makings: Makings, hosts: Hosts) -> Client:

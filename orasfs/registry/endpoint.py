@@ -14,9 +14,9 @@ from urllib.parse import quote
 from orasfs.errors import TimedOut
 from orasfs.oci.reference import DOCKER_HUB
 from orasfs.registry.faults import unreachable
+from orasfs.registry.hosts import API_ROOT
 from orasfs.registry.route import is_loopback, origin
 
-API_ROOT = "/v2"
 _DOCKER_HUB_API = "registry-1.docker.io"
 _NAMESPACE = re.compile(r"[?&]ns=")
 _PROBE_SECONDS = 5.0

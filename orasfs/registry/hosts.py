@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orasfs.errors import InvalidContent
-from orasfs.registry.endpoint import API_ROOT
 
 DIRECTORIES = (Path("/etc/containerd/certs.d"), Path("/etc/docker/certs.d"))
 FILE_NAME = "hosts.toml"
 DEFAULT = "_default"
+API_ROOT = "/v2"
 
 _MAX_FILE_BYTES = 1024 * 1024
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")

@@ -90,3 +90,30 @@ def test_credential_files_and_their_helpers_are_checked(
     finding = doctor.check_credentials()
     assert finding.level == level
     assert words in finding.sentence
+
+
+def test_without_files_registries_have_no_mirrors(tmp_path: Path) -> None:
+    finding = doctor.check_mirrors([tmp_path / "missing"])
+    assert (finding.level, finding.sentence.partition(":")[0]) == ("ok", "no hosts.toml")
+
+
+def test_files_that_name_mirrors_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "_default/hosts.toml"
+    for name in ("registry.example_5000_", "registry.example:5000", "_default"):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "hosts.toml"
+        path.write_text('[host."https://mirror.example"]\ncapabilities = ["pull"]\n')
+        finding = doctor.check_mirrors([tmp_path])
+        assert finding.level == "ok"
+        assert str(path) in finding.sentence
+    path.write_text("server = 5")
+    finding = doctor.check_mirrors([tmp_path])
+    assert (finding.level, finding.sentence) == (
+        "FAIL",
+        f'not used: {path}: server: expected an address, as "https://registry.example"',
+    )
+    path.write_text('[host."https://mirror.example"]\nca = "missing.crt"\n')
+    finding = doctor.check_mirrors([tmp_path])
+    assert (
+        finding.sentence == f"not used: {tmp_path}/_default/missing.crt: No such file or directory"
+    )
