@@ -20,7 +20,7 @@ from orasfs.vfs.namespace import Place
 from orasfs.vfs.nodes.artifact import make_artifact
 from orasfs.vfs.nodes.base import Node
 from orasfs.vfs.nodes.copytop import CopyTopNode
-from orasfs.vfs.nodes.drafttop import DraftPlace, DraftTopNode
+from orasfs.vfs.nodes.drafttop import BASE, DraftPlace, DraftTopNode
 from orasfs.vfs.nodes.files import BrokenNode
 from orasfs.vfs.nodes.lower import Lower
 from orasfs.vfs.repositories import RegistryState
@@ -89,10 +89,14 @@ class Bases:
         """
         artifact = self._artifact(base)
         if not isinstance((await artifact.document()).parsed, Manifest):
-            raise Unsupported(f"{artifact.reference}: an index cannot be edited, its children can")
+            raise Unsupported(
+                f"{artifact.reference}: an index cannot be edited; begin a draft on one of its "
+                f"children by mkdir REPOSITORY:NEW; setfattr -n {BASE} -v @DIGEST REPOSITORY:NEW"
+            )
         if merge.required_layers(await artifact.root()):
             raise Unsupported(
-                f"{artifact.reference}: a container image's merged filesystem cannot be edited"
+                f"{artifact.reference}: a container image's merged filesystem cannot be edited; "
+                "with -o images=blobs its layers are files"
             )
 
     def _attach(self, draft: Draft, drafts: Drafts) -> None:
