@@ -5,11 +5,15 @@ plain           a file of bytes at hand            slow      a file whose bytes 
 empty           a file of none                     link      a symlink to `plain`
 dir/            a directory of 300 files           caf\udce9 a name that is no UTF-8
 raise-NAME      lookup raises orasfs.errors.NAME   raise-bug raises what nobody foresaw
+hang-lookup     a lookup that never ends            slow-lookup a file that is found late
+backed          a file that is in another file, too, whose bytes are others, to tell them apart
+    hide-backing, show-backing  lookups that take that other file away, and give it back
     replace-plain   a lookup that replaces the bytes of `plain` and tells the kernel
     let-late-appear a lookup that makes `late` and tells the kernel
 """
 
 import errno
+import itertools
 import math
 import os
 import stat
@@ -35,7 +39,10 @@ from tests.fakes.unchangeable import Unchangeable
 PLAIN = b"plain text\n"
 REPLACED = b"other text\n"
 SLOW = bytes(range(256)) * 2048  # 512 KiB: several requests
+ASKED = b"asked of the filesystem\n" * 1000
+BACKING = b"read from a backing file" * 1000
 CHILDREN = 300
+SLOW_LOOKUP_SECONDS = 1.0
 MTIME_NS = 1_700_000_000_123_456_789
 
 
@@ -52,6 +59,8 @@ def _nodes() -> dict[str, FakeNode]:
         "plain": FakeNode(stat.S_IFREG | 0o644, PLAIN),
         "empty": FakeNode(stat.S_IFREG | 0o600),
         "slow": FakeNode(stat.S_IFREG | 0o755, SLOW),
+        "backed": FakeNode(stat.S_IFREG | 0o644, ASKED),
+        "slow-lookup": FakeNode(stat.S_IFREG | 0o644, PLAIN),
         "hang": FakeNode(stat.S_IFREG | 0o644, SLOW),
         "link": FakeNode(stat.S_IFLNK | 0o777, b"plain"),
         "caf\udce9": FakeNode(stat.S_IFREG | 0o644, PLAIN),
@@ -71,6 +80,10 @@ class FakeOperations(Unchangeable):
         self.lookups: dict[Ino, int] = {}
         self.open_handles: dict[Fh, Ino] = {}
         self.requests: list[str] = []
+        self._backing_fd = os.memfd_create("backing")
+        os.write(self._backing_fd, BACKING)
+        self._has_backing = True
+        self._numbers = itertools.count(1000)
 
     def _path(self, ino: Ino) -> str:
         return self._paths[ino - 1]
@@ -85,6 +98,13 @@ class FakeOperations(Unchangeable):
     async def lookup(self, parent: Ino, name: str) -> Entry:
         self.requests.append(f"lookup {name}")
         await trio.lowlevel.checkpoint()
+        if name == "hang-lookup":
+            await trio.sleep_forever()
+        if name == "slow-lookup":
+            await trio.sleep(SLOW_LOOKUP_SECONDS)
+        if name in {"hide-backing", "show-backing"}:
+            self._has_backing = name == "show-backing"
+            return Entry(None, 0.0, 0.0)
         if name == "raise-bug":
             raise ZeroDivisionError(name)
         if name == "replace-plain" and self._notifier:
@@ -121,7 +141,7 @@ class FakeOperations(Unchangeable):
         await trio.lowlevel.checkpoint()
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_TRUNC):
             raise errors.ReadOnly("committed")
-        fh = Fh(len(self.requests) + 1000 + len(self.open_handles))
+        fh = Fh(next(self._numbers))
         self.open_handles[fh] = ino
         return OpenFile(fh, keep_cache=True, direct_io=False)
 
@@ -137,7 +157,8 @@ class FakeOperations(Unchangeable):
         return self._nodes[path].content[offset : offset + size]
 
     def backing_fd(self, fh: Fh) -> int | None:
-        return None
+        is_backed = self._path(self.open_handles[fh]) == "backed" and self._has_backing
+        return self._backing_fd if is_backed else None
 
     def release(self, fh: Fh) -> None:
         del self.open_handles[fh]

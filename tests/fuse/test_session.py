@@ -1,7 +1,5 @@
 """The life of a mount: it ends cleanly whoever ends it, and what is stale is what it should be."""
 
-import errno
-import logging
 import os
 import subprocess
 import time
@@ -9,28 +7,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pyfuse3
 import pytest
-import trio
-import trio.testing
 
-from orasfs.fuse.libfuse import session
-from orasfs.fuse.libfuse.adapter import FuseAdapter
-from orasfs.fuse.libfuse.session import unheard_answers_ignored
-from orasfs.fuse.notifier import SETTLE_SECONDS, KernelCache, SessionNotifier
-from orasfs.fuse.options import SessionOptions, mount_options
 from orasfs.fuse.place import READ_AHEAD_KIB
-from orasfs.vfs.operations import Ino
-from tests.conftest import ExpectLog
-from tests.fakes.operations import PLAIN, REPLACED, FakeOperations
+from tests.fakes.operations import PLAIN, REPLACED
 from tests.support.mounted import Mounted, is_mounted, run
 
 FAKE = ("tests.support.fake_mount",)
 
 
+@pytest.fixture(params=["pyfuse3", "device"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return f"transport={request.param}"
+
+
 @pytest.fixture
-def mounted(tmp_path: Path) -> Mounted:
-    return Mounted(None, tmp_path, program=FAKE)
+def mounted(tmp_path: Path, transport: str) -> Mounted:
+    return Mounted(None, tmp_path, transport, program=FAKE)
 
 
 @pytest.mark.fuse
@@ -83,13 +76,15 @@ def test_a_lazy_unmount_serves_what_is_open_and_then_ends(mounted: Mounted) -> N
 
 
 @pytest.mark.fuse
-def test_a_detached_mount_does_not_unmount_what_came_after_it(tmp_path: Path) -> None:
+def test_a_detached_mount_does_not_unmount_what_came_after_it(
+    tmp_path: Path, transport: str
+) -> None:
     with (
-        Mounted(None, tmp_path, program=FAKE) as first,
+        Mounted(None, tmp_path, transport, program=FAKE) as first,
         (first.path / "plain").open("rb") as file,
     ):
         run(["fusermount3", "-u", "-z", first.path])
-        with Mounted(None, tmp_path, program=FAKE) as second:
+        with Mounted(None, tmp_path, transport, program=FAKE) as second:
             first.process.terminate()
             assert first.wait() == 0
             assert is_mounted(second.path)
@@ -160,85 +155,3 @@ def test_the_kernel_drops_the_name_it_is_told_to_drop(mounted: Mounted) -> None:
         assert not late.exists()
         assert not (mounted.path / "let-late-appear").exists()
         eventually(late.exists)
-
-
-def test_mount_options_are_those_the_interface_promises() -> None:
-    plain = mount_options(SessionOptions("localhost:5000"))
-    assert plain == {
-        "default_permissions", "fsname=localhost:5000", "subtype=orasfs", "nosuid", "nodev",
-    }  # fmt: skip
-    more = mount_options(SessionOptions("x", allow_other=True, read_only=True, flags=("noexec",)))
-    assert {"allow_other", "ro", "noexec"} <= more
-
-
-def test_a_source_with_commas_and_newlines_adds_no_option() -> None:
-    options = mount_options(SessionOptions("oci:/a,suid\nb\\c\udcff"))
-    assert "fsname=oci:/a\\,suid?b\\\\c?" in options
-    assert all(option.isascii() for option in options)
-
-
-class Deaf:
-    """A kernel that has nothing of what it is to drop."""
-
-    def __init__(self) -> None:
-        self.heard: list[object] = []
-
-    def invalidate_inode(self, ino: int) -> None:
-        self.heard.append(ino)
-        raise FileNotFoundError(errno.ENOENT, "not there")
-
-    def invalidate_entry(self, parent: int, name: bytes) -> None:
-        self.heard.append((parent, name))
-        raise FileNotFoundError(errno.ENOENT, "not there")
-
-
-def test_what_is_told_before_the_end_reaches_even_a_kernel_that_has_none_of_it() -> None:
-    notifier, deaf = SessionNotifier(), Deaf()
-    with notifier.speaking_to(deaf):
-        notifier.invalidate_content(Ino(5))
-        notifier.invalidate_entry(Ino(6), "name\udce9")
-    assert deaf.heard == [5, (6, b"name\xe9")]
-
-
-async def test_a_notifier_says_when_the_kernel_has_been_told() -> None:
-    notifier = SessionNotifier()
-    told: list[str] = []
-
-    def tell(_cache: KernelCache) -> None:
-        told.append("one")
-
-    with notifier.speaking_to(Deaf()):
-        notifier._queue.put(tell)
-        await notifier.settle()
-        assert told == ["one"]
-
-
-async def test_nobody_waits_for_a_kernel_that_does_not_take_what_it_is_told(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    await SessionNotifier().settle()
-    assert trio.current_time() == SETTLE_SECONDS
-
-
-def test_an_answer_that_nobody_waits_for_is_no_error(expect_log: ExpectLog) -> None:
-    log = logging.getLogger("pyfuse3")
-    with unheard_answers_ignored():
-        log.error("fuse_release(): fuse_reply_* failed with %s", "No such file or directory")
-        log.error("fuse_read(): fuse_reply_* failed with %s", "Invalid argument")
-    expect_log(logging.ERROR, r"^fuse_read\(\): fuse_reply_\* failed with Invalid argument$")
-    log.error("fuse_open(): fuse_reply_* failed with %s", "No such file or directory")
-    expect_log(logging.ERROR, r"^fuse_open\(\)")
-
-
-async def test_requests_that_an_unmount_overtakes_are_the_end_of_the_session(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The kernel has then ECONNABORTED for who reads requests, in place of the usual ENODEV."""
-
-    async def main(**_: int) -> None:
-        async with trio.open_nursery():
-            raise ConnectionAbortedError(errno.ECONNABORTED, "fuse_session_receive_buf failed")
-
-    monkeypatch.setattr(pyfuse3, "main", main)
-    adapter = FuseAdapter(FakeOperations(SessionNotifier()), 0, 0)
-    await session._answer(adapter, "/nowhere", lambda: None, trio.Event())

@@ -1,5 +1,6 @@
-"""The adapter behind a real kernel: the fake filesystem, mounted in a process of its own."""
+"""Both transports behind a real kernel: the fake filesystem, in a process of its own."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -14,11 +15,14 @@ from tests.support.mounted import Mounted, run
 pytestmark = pytest.mark.fuse
 
 
-@pytest.fixture(scope="module")
-def mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounted]:
+@pytest.fixture(scope="module", params=["pyfuse3", "device"])
+def mounted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mounted]:
     home = tmp_path_factory.mktemp("fake")
     fake_mount = ("tests.support.fake_mount",)
-    with Mounted(None, home, program=fake_mount, may_trace=True) as mount:
+    option = f"transport={request.param}"
+    with Mounted(None, home, option, program=fake_mount, may_trace=True) as mount:
         yield mount
         assert mount.stop() == 0, mount.errors()
 
@@ -40,7 +44,7 @@ def errno_of(path: Path, action: str) -> str:
 
 def test_a_listing_has_every_name_once(top: Path) -> None:
     assert sorted(path.name for path in top.iterdir()) == sorted(
-        ["plain", "empty", "slow", "hang", "link", "caf\udce9", "dir"]
+        ["plain", "empty", "slow", "slow-lookup", "hang", "backed", "link", "caf\udce9", "dir"]
     )
     assert sorted(path.name for path in (top / "dir").iterdir()) == [
         f"{n:03}" for n in range(fake.CHILDREN)
@@ -145,6 +149,33 @@ def test_close_and_fsync_succeed(top: Path) -> None:
         descriptor = os.open(top / name, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
+
+
+def test_descriptors_of_many_processes_read_at_once(top: Path) -> None:
+    digest = hashlib.sha256(fake.SLOW).hexdigest()
+    command = 'for n in 1 2 3 4 5 6 7 8; do sha256sum < "$0" & done; wait'
+    assert run(["sh", "-c", command, top / "slow"]).stdout.count(digest) == 8
+
+
+def test_a_value_is_told_its_length_and_refused_too_little_room(top: Path) -> None:
+    code = (
+        "import ctypes, os, sys\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "path = os.fsencode(sys.argv[1])\n"
+        "print(libc.getxattr(path, b'user.fake', None, 0))\n"
+        "print(libc.getxattr(path, b'user.fake', ctypes.create_string_buffer(2), 2))\n"
+        "print(ctypes.get_errno())\n"
+    )
+    lines = run(["python3", "-c", code, top / "plain"]).stdout.split()
+    assert lines == ["5", "-1", str(errno.ERANGE)]
+
+
+def test_what_is_not_offered_is_done_without(top: Path) -> None:
+    """No flush, no lseek, no copying inside: the kernel makes do, or says so."""
+    with (top / "plain").open("rb") as file:
+        assert os.lseek(file.fileno(), 0, os.SEEK_DATA) == 0
+        assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == len(fake.PLAIN)
+    assert errno_of(top / "plain", "os.posix_fallocate(os.open(path, 0), 0, 1)") == "EBADF"
 
 
 def test_extended_attributes(top: Path) -> None:
