@@ -8,7 +8,8 @@ from orasfs.errors import NotFound
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobReader, Page
-from orasfs.tree.layers import Layer
+from orasfs.tree.layerindex import Member
+from orasfs.tree.layers import Layer, PassingLayer
 from orasfs.tree.node import PackedLayer
 
 
@@ -41,6 +42,14 @@ class NoRepository:
     def layer_now(self, layer: PackedLayer) -> Layer | None:  # noqa: ARG002 - the port's
         """Have no layer at hand."""
         return None
+
+    async def begin_layer(self, layer: PackedLayer) -> PassingLayer:
+        """Find no layer."""
+        raise NotFound(f"{self._reason}: {layer.descriptor.digest}")
+
+    async def peek_layer(self, layer: PackedLayer) -> Member | None:
+        """Find no layer."""
+        raise NotFound(f"{self._reason}: {layer.descriptor.digest}")
 
     async def open_layer(self, layer: PackedLayer) -> Layer:
         """Find no layer."""

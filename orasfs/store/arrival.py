@@ -133,6 +133,11 @@ class Arrival:
         """Wait until bytes [0, received) are in the file, or for a failure."""
         await self._wait(received)
 
+    async def wait_beyond(self, offset: int) -> int:
+        """Wait for a byte at `offset`, or for a failure; return up to where there are some."""
+        await self._wait(offset + 1)
+        return self.size if self.is_verified else self.received
+
     async def wait_verified(self) -> None:
         """Wait until the blob is verified, or for a failure."""
         await self._wait(self.size + 1)

@@ -127,12 +127,15 @@ class Assembly:
         """
         await self._wait(_Waiter(cursor.need(start, stop), stop, needs_verified=False))
 
-    async def wait_verified(self) -> None:
-        """Fetch all of it, and wait until it is verified or has failed.
+    async def wait_beyond(self, offset: int) -> int:
+        """Fetch all from `offset`, wait for a byte there; return up to where there are some."""
+        want = Want(offset, self.size, is_open=True)
+        await self._wait(_Waiter(want, offset + 1, needs_verified=False))
+        gap = None if self._file is None else self._file.chunks.gap(offset, self.size)
+        return self.size if self.is_verified or gap is None else max(gap, offset)
 
-        Raises:
-            Unreachable: and whatever else the source raises.
-        """
+    async def wait_verified(self) -> None:
+        """Fetch all of it, and wait until it is verified; raises as `wait_for`."""
         want = Want(0, self.size, is_open=True)
         await self._wait(_Waiter(want, self.size, needs_verified=True))
 
@@ -189,16 +192,14 @@ class Assembly:
 
     def _refusal(self) -> Exception | None:
         """Return the failure of a stream that is so recent that no other one is tried."""
-        if self._failure is None or trio.current_time() >= self._failure[0]:
-            return None
-        return self._failure[1]
+        is_recent = self._failure is not None and trio.current_time() < self._failure[0]
+        return self._failure[1] if self._failure is not None and is_recent else None
 
     # What walkers do, and what comes of it.
 
     def _publish(self) -> None:
         """Wake the loop's thread; called in others."""
-        # The loop has ended with the mount: no one is left to be woken.
-        with contextlib.suppress(trio.RunFinishedError):
+        with contextlib.suppress(trio.RunFinishedError):  # no one is left to be woken
             self._token.run_sync_soon(self._look, idempotent=True)
 
     def _look(self) -> None:
@@ -240,8 +241,7 @@ class Assembly:
     async def _run(self) -> None:
         try:
             await self._attempt()
-        except ContentMismatch:
-            # What an earlier run left may be what is wrong, as long as no one has seen it.
+        except ContentMismatch:  # what an earlier run left may be wrong, and no one has seen it
             if not self.resumed or self.was_served or self.is_stopping:
                 raise
             logger.info("partial download dropped: digest=%s", self._errand.descriptor.digest)

@@ -136,6 +136,10 @@ class Blobs:
             if blob.source is source:
                 raise copy.copy(error) from error
 
+    def may_be_read_early(self, descriptor: Descriptor, source: BlobStreamer) -> bool:
+        """Tell whether a part of a blob can be read without fetching all of it."""
+        return self._may_be_lazy(descriptor, source) or self._store.has(descriptor)
+
     def retain(self, blob: OpenBlob) -> None:
         """Count one more user of a blob that is open."""
         blob.references += 1

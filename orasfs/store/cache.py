@@ -73,7 +73,7 @@ class Cache:
         store = ContentStore(root, self._room)
         self._downloads = Downloads(nursery, options.downloads, options.lazy_bytes)
         blobs = Blobs(store, self._downloads, nursery, options, self._counters, on_mismatch)
-        self._layers = LayerStore(store, blobs, nursery, disk_limiter, self._counters)
+        self._layers = LayerStore(store, blobs, nursery, disk_limiter, self._counters, on_mismatch)
         self._references = References(root / "orasfs" / "references.sqlite")
         self._shared = Shared(
             store=store,

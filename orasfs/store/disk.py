@@ -86,7 +86,7 @@ def read_fully(fd: int, offset: int, size: int) -> bytes:
     return content
 
 
-def write_fully(fd: int, content: bytes | memoryview, offset: int) -> None:
+def write_fully(fd: int, content: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of `content` at `offset`; the `OSError` of a failure is the caller's."""
     view = memoryview(content)
     while view:

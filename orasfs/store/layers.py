@@ -1,10 +1,11 @@
-"""The unpacked layers that are open, and the readers of their members.
+"""The layers that are at hand: unpacked ones, and passes that are under way.
 
-Owns which layers are at hand, the single unpacking of each, and the judgement whether a layer may
-be shown below a title. Unpacking runs in worker threads and is shared by all who ask.
+Owns which layers are open, and the single pass over each. Unpacking runs in worker threads and is
+shared by all who ask.
 
 INVARIANT: a slab is closed when nothing refers to its layer any more; what is open stays readable
-whatever becomes of its name.
+whatever becomes of its name. A layer that was judged bad (`orasfs.store.verdicts`) is shown to no
+one any more.
 """
 
 import copy
@@ -21,7 +22,7 @@ import trio
 from cachetools import LRUCache
 
 from orasfs.aio import SingleFlight
-from orasfs.errors import ContentMismatch, InvalidContent, OrasfsError, StorageFailure
+from orasfs.errors import InvalidContent, StorageFailure
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStreamer
 from orasfs.store import unpack
@@ -29,56 +30,44 @@ from orasfs.store.arrival import Stopped
 from orasfs.store.blobs import Blobs
 from orasfs.store.cas import ContentStore
 from orasfs.store.counters import Counters
-from orasfs.store.members import MemberReader
-from orasfs.tree.layerindex import LayerIndex
+from orasfs.store.openlayer import OpenLayer, PassingLayer
+from orasfs.store.peek import peek
+from orasfs.store.unpacking import Unpacking, Workshop
+from orasfs.store.verdicts import Verdicts, judge, key_of
+from orasfs.tree.layerindex import Member
+from orasfs.tree.layers import TarReader
 from orasfs.tree.node import PackedLayer
-from orasfs.tree.packed import check_packed
 
 _OPEN_LAYERS = 128
-_VERDICTS = 4096
+_PEEKED = 4096
+_UNPACKING_THREADS = 2
 # What `layer_now` may do on the trio thread without being felt.
 _MAX_INDEX_BYTES_NOW = 1024 * 1024
-_QUICK_MEMBERS = 5000
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+TarReaders = Callable[[PackedLayer, BlobStreamer], TarReader | None]
 
-class OpenLayer:
-    """An unpacked layer; implements `orasfs.tree.layers.Layer`."""
 
-    def __init__(self, unpacked: unpack.Unpacked, limiter: trio.CapacityLimiter) -> None:
-        self._unpacked = unpacked
-        self._limiter = limiter
-        weakref.finalize(self, os.close, unpacked.slab_fd)
-
-    def __repr__(self) -> str:
-        return f"<OpenLayer {self._unpacked.index!r}>"
-
-    @property
-    def index(self) -> LayerIndex:
-        """The layer's members."""
-        return self._unpacked.index
-
-    @property
-    def slab_fd(self) -> int:
-        """The open slab; valid as long as this object lives."""
-        return self._unpacked.slab_fd
-
-    @property
-    def tar_digest(self) -> Digest:
-        """The sha256 digest of the uncompressed tar."""
-        return self._unpacked.tar_digest
-
-    def open_member(self, ordinal: int) -> MemberReader:
-        """Open the bytes of a file member."""
-        member = self.index.member(ordinal)
-        return MemberReader(self, member.size, self.index.extents(ordinal), self._limiter)
+def no_tar_reader(_layer: PackedLayer, _source: BlobStreamer) -> TarReader | None:
+    """Return no random access: a layer whose bytes are gone is passed again."""
+    return None
 
 
 class LayerStore:
-    """Opens layers, unpacking those that are not yet unpacked."""
+    """Opens layers, unpacking those that are not yet unpacked.
+
+    Args:
+        store: where unpacked layers are.
+        blobs: where their blobs come from.
+        nursery: where passes run.
+        limiter: of threads that read members.
+        counters: of what was done.
+        on_mismatch: called with the digest of a layer that was shown and then judged to be bad.
+        tar_readers: random access into layers whose bytes are gone, where there is any.
+    """
 
     def __init__(
         self,
@@ -87,37 +76,64 @@ class LayerStore:
         nursery: trio.Nursery,
         limiter: trio.CapacityLimiter,
         counters: Counters,
+        on_mismatch: Callable[[Digest], None] = lambda _: None,
+        tar_readers: TarReaders = no_tar_reader,
     ) -> None:
         self._store = store
         self._blobs = blobs
+        self._nursery = nursery
         self._limiter = limiter
-        self._unpack_limiter = trio.CapacityLimiter(2)
         self._counters = counters
+        self._on_mismatch = on_mismatch
+        self._is_stopping = threading.Event()
+        self._unpack_limiter = trio.CapacityLimiter(_UNPACKING_THREADS)
+        self._workshop = Workshop(store, blobs, self._unpack_limiter, self._is_stopping)
         self._flights: SingleFlight[OpenLayer] = SingleFlight(nursery)  # by what is judged
-        self._obtaining: SingleFlight[OpenLayer] = SingleFlight(nursery)  # by digest
+        self._finding: SingleFlight[OpenLayer | None] = SingleFlight(nursery)  # by digest
+        self._passes: dict[Digest, Unpacking] = {}
         self._recent: LRUCache[Digest, OpenLayer] = LRUCache(_OPEN_LAYERS)
         self._alive: weakref.WeakValueDictionary[Digest, OpenLayer] = weakref.WeakValueDictionary()
-        # What is wrong with a layer as it is shown, None if nothing: content never changes.
-        self._verdicts: LRUCache[Hashable, OrasfsError | None] = LRUCache(_VERDICTS)
-        self._is_stopping = threading.Event()
+        self._verdicts = Verdicts()
+        self._peeked: LRUCache[Hashable, Member | None] = LRUCache(_PEEKED)
+        self.tar_reader = tar_readers
 
     def __repr__(self) -> str:
         return f"<LayerStore {len(self._alive)} open>"
 
-    def layer_now(self, layer: PackedLayer) -> OpenLayer | None:
+    def layer_now(
+        self, layer: PackedLayer, source: BlobStreamer | None = None
+    ) -> OpenLayer | None:
         """Return the layer if it is unpacked and was found good, without waiting; else None."""
         opened = self._alive.get(layer.descriptor.digest)
         if opened is None:
+            if layer.descriptor.digest in self._passes:
+                return None
             directory = self._directory(layer.descriptor.digest)
             unpacked = unpack.open_unpacked(directory, max_index_bytes=_MAX_INDEX_BYTES_NOW)
             if unpacked is None:
                 return None
-            opened = self._enter(layer.descriptor.digest, unpacked)
-        key = _key(layer)
-        if key not in self._verdicts and _is_quick(layer, opened):
-            self._verdicts[key] = _judge(layer, opened)
-        is_good = key in self._verdicts and self._verdicts[key] is None
-        return opened if is_good else None
+            opened = self._enter(layer, unpacked)
+        opened.source = source or opened.source
+        return opened if self._verdicts.is_good(layer, opened) else None
+
+    async def begin_layer(
+        self, layer: PackedLayer, source: BlobStreamer
+    ) -> OpenLayer | PassingLayer:
+        """Return the layer as soon as something of it may be shown; raises as `open_layer`."""
+        self._verdicts.check(layer)
+        digest = layer.descriptor.digest
+        if digest in self._alive:
+            return await self.open_layer(layer, source)
+        if digest not in self._passes:
+            opened = await self._finding.run(digest, partial(self._find, layer))
+            if opened is not None:
+                return await self.open_layer(layer, source)
+        unpacking = self._begin(layer, source)
+        await unpacking.wait_until(lambda: unpacking.is_shown)
+        if unpacking.is_shown:
+            unpacking.show()
+            return PassingLayer(self, unpacking, layer, source, self._limiter)
+        return await self.open_layer(layer, source)
 
     async def open_layer(self, layer: PackedLayer, source: BlobStreamer) -> OpenLayer:
         """Return the layer, fetched, verified and unpacked.
@@ -127,15 +143,24 @@ class LayerStore:
             InvalidContent: it is no tar, or its compression is damaged or unknown.
             ContentRefused: its members would leave `layer.root`.
         """
-        verdict = self._verdicts.get(_key(layer))
-        if verdict is not None:
-            raise copy.copy(verdict) from verdict
+        self._verdicts.check(layer)
         opened = self._alive.get(layer.descriptor.digest)
-        if opened is not None and _key(layer) in self._verdicts:
+        if opened is not None and self._verdicts.is_known(layer):
+            opened.source = source
             self._recent[layer.descriptor.digest] = opened
             await trio.lowlevel.checkpoint()
             return opened
-        return await self._flights.run(_key(layer), partial(self._open, layer, source))
+        return await self._flights.run(key_of(layer), partial(self._open, layer, source))
+
+    async def peek_layer(self, layer: PackedLayer, source: BlobStreamer) -> Member | None:
+        """Return the member that is the top of a packed directory, if the layer's head tells it.
+
+        None, too, if the head may not be shown before the whole is verified.
+        """
+        key = key_of(layer)
+        if key not in self._peeked:
+            self._peeked[key] = await peek(layer, source, self._blobs, self._limiter)
+        return self._peeked[key]
 
     def relax(self) -> None:
         """Let go of the layers that are open only because they may be of use again."""
@@ -145,72 +170,120 @@ class LayerStore:
         """Tell the unpacking that is under way to end; returns at once."""
         self._is_stopping.set()
 
+    async def restore(self, opened: OpenLayer) -> Unpacking | None:
+        """Return the pass that brings back what is gone of a layer, None if it is back."""
+        digest = opened.layer.descriptor.digest
+        if opened.unpacking is None or opened.unpacking.ended.is_set():
+            done = opened.unpacking
+            if done is not None and done.error is None:
+                await self._take_back(opened, done)
+                return None
+            if opened.source is None:
+                raise StorageFailure(f"layer {digest}: its bytes are gone, and its source unknown")
+            opened.unpacking = self._begin(opened.layer, opened.source)
+        return opened.unpacking
+
+    async def _take_back(self, opened: OpenLayer, done: Unpacking) -> None:
+        """Let a layer use what a pass has brought back."""
+        directory = self._directory(opened.layer.descriptor.digest)
+        fd = await self._in_thread(partial(unpack.open_slab, directory, opened.index))
+        if opened.unpacking is done:
+            opened.unpacking = None
+            opened.take_slab(fd)
+        elif fd >= 0:
+            os.close(fd)
+
     async def _open(self, layer: PackedLayer, source: BlobStreamer) -> OpenLayer:
-        digest = layer.descriptor.digest
-        opened = self._alive.get(digest)
-        if opened is None:
-            obtain = partial(self._obtain, layer, source)
-            try:
-                opened = await self._obtaining.run(digest, obtain)
-            except InvalidContent as error:
-                self._verdicts[_key(layer)] = error  # the blob is what it is
-                raise
-        verdict = await self._in_thread(partial(_judge, layer, opened))
-        self._verdicts[_key(layer)] = verdict
+        opened = await self._obtain(layer, source)
+        opened.source = source
+        wanted = layer.content_digest
+        if wanted is not None and wanted.algorithm not in opened.tar_digests:
+            opened.tar_digests[wanted.algorithm] = await self._hash(layer, source)
+        verdict = await self._in_thread(partial(judge, layer, opened))
+        self._verdicts.note(layer, verdict)
         if verdict is not None:
+            self._on_mismatch(layer.descriptor.digest)
             raise copy.copy(verdict) from verdict
         return opened
 
     async def _obtain(self, layer: PackedLayer, source: BlobStreamer) -> OpenLayer:
-        """Open what is unpacked, else fetch the blob whole and unpack it."""
+        """Open what is unpacked, else wait until it is."""
         digest = layer.descriptor.digest
-        directory = self._directory(digest)
-        unpacked = await self._in_thread(partial(unpack.open_unpacked, directory))
-        if unpacked is None:
-            await self._unpack(layer, source, directory)
-            unpacked = await self._in_thread(partial(unpack.open_unpacked, directory))
-        if unpacked is None:
+        opened = self._alive.get(digest)
+        if opened is None and digest not in self._passes:
+            opened = await self._finding.run(digest, partial(self._find, layer))
+        if opened is not None:
+            return opened
+        unpacking = self._begin(layer, source)
+        try:
+            await unpacking.wait_ended()
+        except InvalidContent as error:
+            self._verdicts.note(layer, error)  # the blob is what it is
+            raise
+        opened = await self._finding.run(digest, partial(self._find, layer))
+        if opened is None:
             raise StorageFailure(f"layer {digest}: what was unpacked cannot be read back")
-        return self._enter(digest, unpacked)
+        return opened
 
-    async def _unpack(self, layer: PackedLayer, source: BlobStreamer, directory: Path) -> None:
+    async def _find(self, layer: PackedLayer) -> OpenLayer | None:
+        """Open a layer that is unpacked."""
+        digest = layer.descriptor.digest
+        unpacked = await self._in_thread(partial(unpack.open_unpacked, self._directory(digest)))
+        if unpacked is None:
+            return None
+        opened = self._alive.get(digest)
+        if opened is not None:
+            if unpacked.slab_fd >= 0:
+                os.close(unpacked.slab_fd)
+            return opened
+        return self._enter(layer, unpacked)
+
+    def _begin(self, layer: PackedLayer, source: BlobStreamer) -> Unpacking:
+        """Return the pass over a layer, begun now if there is none."""
+        digest = layer.descriptor.digest
+        unpacking = self._passes.get(digest)
+        if unpacking is None:
+            algorithm = layer.content_digest.algorithm if layer.content_digest else "sha256"
+            unpacking = Unpacking(
+                self._workshop, layer.descriptor, source, self._directory(digest), algorithm
+            )
+            self._passes[digest] = unpacking
+            self._nursery.start_soon(self._run, digest, unpacking)
+        return unpacking
+
+    async def _run(self, digest: Digest, unpacking: Unpacking) -> None:
+        try:
+            await unpacking.run()
+        finally:
+            del self._passes[digest]
+        if unpacking.error is None:
+            self._counters.layers_unpacked += 1
+            logger.debug("layer unpacked: digest=%s", digest)
+            await self._in_thread(partial(self._store.note, self._directory(digest)))
+
+    async def _hash(self, layer: PackedLayer, source: BlobStreamer) -> Digest:
+        """Compute a digest of the uncompressed tar that its pass did not."""
         blob = await self._blobs.acquire(layer.descriptor, source)
         try:
             await blob.arrival.wait_verified()
             error = blob.arrival.error
             if error is not None and not blob.arrival.is_verified:
                 raise copy.copy(error) from error
-            # The thread has a file of its own: it may outlive this call when the mount ends.
-            fd = os.dup(blob.arrival.fd)
-            await trio.to_thread.run_sync(
-                partial(self._unpack_and_close, fd, directory),
-                abandon_on_cancel=True,
-                limiter=self._unpack_limiter,
-            )
-        except trio.Cancelled:
-            self.stop()
-            raise
+            algorithm = layer.content_digest.algorithm if layer.content_digest else "sha256"
+            work = partial(unpack.hash_tar, blob.arrival.fd, algorithm, self._check_stop)
+            return await self._in_thread(work)
         finally:
             self._blobs.release(blob)
-        self._counters.layers_unpacked += 1
-        logger.debug("layer unpacked: digest=%s", layer.descriptor.digest)
-
-    def _unpack_and_close(self, fd: int, directory: Path) -> None:
-        try:
-            unpack.unpack(fd, directory, self._store.ingest_directory, self._check_stop)
-            self._store.note(directory)
-        finally:
-            os.close(fd)
 
     def _check_stop(self) -> None:
         if self._is_stopping.is_set():
             raise Stopped
 
-    def _enter(self, digest: Digest, unpacked: unpack.Unpacked) -> OpenLayer:
-        opened = OpenLayer(unpacked, self._limiter)
-        self._alive[digest] = opened
-        self._recent[digest] = opened
-        self._store.touch(self._directory(digest) / "slab")
+    def _enter(self, layer: PackedLayer, unpacked: unpack.Unpacked) -> OpenLayer:
+        opened = OpenLayer(unpacked, self, self._store, self._limiter, layer)
+        self._alive[layer.descriptor.digest] = opened
+        self._recent[layer.descriptor.digest] = opened
+        self._store.touch(self._directory(layer.descriptor.digest) / "slab")
         return opened
 
     def _directory(self, digest: Digest) -> Path:
@@ -218,50 +291,3 @@ class LayerStore:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work, limiter=self._unpack_limiter)
-
-
-def _key(layer: PackedLayer) -> Hashable:
-    """Return all that a verdict depends on."""
-    descriptor = layer.descriptor
-    return (
-        descriptor.digest,
-        descriptor.size,
-        layer.root,
-        layer.content_digest,
-        layer.has_whiteouts,
-    )
-
-
-def _is_quick(layer: PackedLayer, opened: OpenLayer) -> bool:
-    """Tell whether to judge the layer takes no time worth a thread."""
-    content = layer.content_digest
-    is_known = content is None or content.algorithm == opened.tar_digest.algorithm
-    return is_known and (layer.has_whiteouts or len(opened.index) <= _QUICK_MEMBERS)
-
-
-def _judge(layer: PackedLayer, opened: OpenLayer) -> OrasfsError | None:
-    """Return what is wrong with showing the layer so, None if nothing.
-
-    The members of an image layer are merged by name, so none of them can leave the directory.
-    """
-    try:
-        _check_content(layer, opened)
-        if not layer.has_whiteouts:
-            check_packed(opened.index, layer.root)
-    except (ContentMismatch, InvalidContent) as error:
-        return error
-    return None
-
-
-def _check_content(layer: PackedLayer, opened: OpenLayer) -> None:
-    wanted = layer.content_digest
-    if wanted is None:
-        return
-    actual = opened.tar_digest
-    if actual.algorithm != wanted.algorithm:
-        actual = unpack.hash_slab(opened.slab_fd, wanted.algorithm)
-    if actual != wanted:
-        raise ContentMismatch(
-            f"layer {layer.descriptor.digest}: its uncompressed tar is {actual}, "
-            f"its content digest annotation says {wanted}"
-        )

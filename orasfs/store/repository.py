@@ -40,7 +40,8 @@ from orasfs.store.passing import Passing
 from orasfs.store.readers import FileReader, open_inline
 from orasfs.store.references import References
 from orasfs.store.room import Room
-from orasfs.tree.layers import Layer
+from orasfs.tree.layerindex import Member
+from orasfs.tree.layers import Layer, PassingLayer
 from orasfs.tree.node import PackedLayer
 
 logger = logging.getLogger(__name__)
@@ -159,7 +160,15 @@ class CachedRepository:
 
     def layer_now(self, layer: PackedLayer) -> Layer | None:
         """Return the layer if its index is at hand; see `tree.layers.LayerOpener`."""
-        return self._shared.layers.layer_now(layer)
+        return self._shared.layers.layer_now(layer, self._source)
+
+    async def begin_layer(self, layer: PackedLayer) -> PassingLayer:
+        """Begin to unpack a layer; see `tree.layers.LayerOpener`."""
+        return await self._shared.layers.begin_layer(layer, self._source)
+
+    async def peek_layer(self, layer: PackedLayer) -> Member | None:
+        """Look at the head of a layer; see `tree.layers.LayerOpener`."""
+        return await self._shared.layers.peek_layer(layer, self._source)
 
     async def open_layer(self, layer: PackedLayer) -> Layer:
         """Fetch, verify and unpack a layer; see `tree.layers.LayerOpener`."""

@@ -64,12 +64,17 @@ class IndexBuilder:
     """Takes members, gives an index. Paths are as in the tar: bytes, not yet cleaned.
 
     All methods raise ContentRefused when a limit of this module is passed.
+
+    Attributes:
+        names: the names so far.
+        records: the nodes so far, in the form of the index.
+        extents: those of sparse files, likewise.
     """
 
     def __init__(self) -> None:
         self.names = NameTable()
         self.records = bytearray()
-        self._extents = bytearray()
+        self.extents = bytearray()
         self._blobs = bytearray()
         self._slab_size = 0
         self._problems: list[str] = []
@@ -131,11 +136,11 @@ class IndexBuilder:
         flags, first = 0, 0
         is_whole = len(extents) == 1 and extents[0].file_offset == 0 and length == size
         if size and not is_whole:
-            flags, first = RecordFlag.SPARSE, len(self._extents) // EXTENT.size
+            flags, first = RecordFlag.SPARSE, len(self.extents) // EXTENT.size
             if first + len(extents) > MAX_EXTENTS:
                 raise ContentRefused(f"tar: more than {MAX_EXTENTS} segments of sparse files")
             for extent in extents:
-                self._extents += EXTENT.pack(extent.file_offset, extent.tar_offset, extent.length)
+                self.extents += EXTENT.pack(extent.file_offset, extent.tar_offset, extent.length)
         if is_whole and size >= OWN_BLOB_BYTES:
             flags = RecordFlag.OWN
             place = Place(tar, len(self._blobs) // BLOB_BYTES, 0)
@@ -194,7 +199,7 @@ class IndexBuilder:
         counts = (
             self._count,
             len(entries) // ENTRY.size,
-            len(self._extents) // EXTENT.size,
+            len(self.extents) // EXTENT.size,
             len(self._blobs) // BLOB_BYTES,
             len(self.names.heap),
             len(problems),
@@ -204,7 +209,7 @@ class IndexBuilder:
         yield head + LENGTH.pack(zlib.crc32(head))
         yield self.records
         yield entries
-        yield self._extents
+        yield self.extents
         yield self._blobs
         yield self.names.heap
         yield problems

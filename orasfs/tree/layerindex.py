@@ -174,19 +174,12 @@ class LayerIndex:
 
     def member(self, ordinal: int) -> Member:
         """Return the member of that number."""
-        _, place, size, mtime_ns, _, _, links, mode, kind, _ = self._record(ordinal)
-        target = ""
-        if kind == MemberKind.SYMLINK:
-            target = self._text(place, size).decode("utf-8", "surrogateescape")
-        return Member(
-            ordinal,
-            _KINDS[kind] if kind in _KINDS else self._damaged(ordinal),
-            mode & 0o7777,
-            mtime_ns,
-            size,
-            target,
-            links,
-        )
+        record = self._record(ordinal)
+        is_symlink = record[8] == MemberKind.SYMLINK
+        target = self._text(record[1], record[2]) if is_symlink else b""
+        if record[8] not in _KINDS:
+            self._damaged(ordinal)
+        return member_of(ordinal, record, target)
 
     def kind_of(self, ordinal: int) -> MemberKind:
         """Return the kind of a member."""
@@ -244,17 +237,11 @@ class LayerIndex:
 
     def extents(self, ordinal: int) -> tuple[Extent, ...]:
         """Return where a file's bytes are in the tar, in file order, without overlaps."""
-        tar, _, size, _, first, count, _, _, kind, flags = self._record(ordinal)
-        if kind != MemberKind.FILE or not size:
-            return ()
-        if not flags & RecordFlag.SPARSE:
-            found: tuple[Extent, ...] = (Extent(0, tar, size),)
-        else:
-            if first + count > self._counts[2]:
-                self._damaged(ordinal)
-            start = self._extents + first * EXTENT.size
-            table = self._buffer[start : start + count * EXTENT.size]
-            found = tuple(Extent(*fields) for fields in EXTENT.iter_unpack(table))
+        record = self._record(ordinal)
+        tar, _, size, _, first, count, _, _, _, flags = record
+        if flags & RecordFlag.SPARSE and first + count > self._counts[2]:
+            self._damaged(ordinal)
+        found = extents_of(record, self._buffer[self._extents :])
         end, stored = 0, tar
         for extent in found:
             if extent.file_offset < end or extent.tar_offset < stored:
@@ -267,12 +254,10 @@ class LayerIndex:
 
     def place(self, ordinal: int) -> Place:
         """Return where the bytes that a file's extents name are on disk."""
-        tar, place, _, _, _, _, _, _, _, flags = self._record(ordinal)
-        if not flags & RecordFlag.OWN:
-            return Place(tar, None, place)
-        if place >= self._counts[3]:
+        place = place_of(self._record(ordinal))
+        if place.blob is not None and place.blob >= self._counts[3]:
             self._damaged(ordinal)
-        return Place(tar, place, 0)
+        return place
 
     def blob(self, number: int) -> Digest:
         """Return the digest of a member that is a blob of its own."""
@@ -318,6 +303,30 @@ class LayerIndex:
 
     def _damaged(self, number: int) -> NoReturn:
         raise InvalidContent(f"layer index: record {number} is damaged")
+
+
+def member_of(ordinal: int, record: tuple[int, ...], target: bytes) -> Member:
+    """Return what a record says; its kind must be a `MemberKind`."""
+    _, _, size, mtime_ns, _, _, links, mode, kind, _ = record
+    text = target.decode("utf-8", "surrogateescape")
+    return Member(ordinal, _KINDS[kind], mode & 0o7777, mtime_ns, size, text, links)
+
+
+def extents_of(record: tuple[int, ...], table: bytearray | memoryview) -> tuple[Extent, ...]:
+    """Return the extents of a record; `table` has those of all sparse files."""
+    tar, _, size, _, first, count, _, _, kind, flags = record
+    if kind != MemberKind.FILE or not size:
+        return ()
+    if not flags & RecordFlag.SPARSE:
+        return (Extent(0, tar, size),)
+    part = table[first * EXTENT.size : (first + count) * EXTENT.size]
+    return tuple(Extent(*fields) for fields in EXTENT.iter_unpack(part))
+
+
+def place_of(record: tuple[int, ...]) -> Place:
+    """Return the place of a record of a file."""
+    tar, place, _, _, _, _, _, _, _, flags = record
+    return Place(tar, place, 0) if flags & RecordFlag.OWN else Place(tar, None, place)
 
 
 _KINDS = {int(kind): kind for kind in MemberKind}

@@ -10,13 +10,17 @@ in their order, the topmost layer first. In layers with whiteouts (image-spec v1
 `.wh.NAME` deletes NAME of the layers below, `.wh..wh..opq` everything below; both apply to lower
 layers only, and are never shown. What eStargz adds to the top of such a layer is not shown either.
 
+The index of a layer may be one of which only a part is known (`orasfs.tree.partialindex`): `find`
+and `attributes` then raise `NotKnownYet` where the rest could change the answer.
+
 INVARIANT: `find` and `entries` agree: a property test holds them together.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from orasfs.tree.layerindex import ROOT, LayerIndex, Member, MemberKind
+from orasfs.tree.layerindex import ROOT, Member, MemberKind
+from orasfs.tree.layers import LayerMembers
 from orasfs.tree.node import Broken, Child, Directory, Node, PackedLayer, RawFile
 
 WHITEOUT = ".wh."
@@ -25,7 +29,7 @@ ESTARGZ_EXTRAS = frozenset(
     {"stargz.index.json", ".prefetch.landmark", ".no.prefetch.landmark"},
 )
 
-Indexes = Mapping[PackedLayer, LayerIndex]
+Indexes = Mapping[PackedLayer, LayerMembers]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,7 @@ def _entries_of_one(branch: LayerBranch, indexes: Indexes) -> Iterator[tuple[str
             yield name, located
 
 
-def _add_branch(slots: dict[str, "_Slot"], branch: LayerBranch, index: LayerIndex) -> list[str]:
+def _add_branch(slots: dict[str, "_Slot"], branch: LayerBranch, index: LayerMembers) -> list[str]:
     """Add what a layer has to the slots; return the names of its whiteouts."""
     deleted: list[str] = []
     for entry in index.children(branch.ordinal):
@@ -201,7 +205,7 @@ class _Slot:
         """Hide what is further down."""
         self._closed = True
 
-    def add(self, layer: PackedLayer, index: LayerIndex, ordinal: int) -> None:
+    def add(self, layer: PackedLayer, index: LayerMembers, ordinal: int) -> None:
         """Add what a layer has; anything but a directory closes, shown or not."""
         if index.kind_of(ordinal) == MemberKind.DIRECTORY:
             self._branches.append(LayerBranch(layer, ordinal))
@@ -244,7 +248,7 @@ def _is_hidden(branch: LayerBranch, name: str) -> bool:
     return name.startswith(WHITEOUT) or (branch.ordinal == ROOT and name in ESTARGZ_EXTRAS)
 
 
-def _deletes(index: LayerIndex, branch: LayerBranch, name: str) -> bool:
+def _deletes(index: LayerMembers, branch: LayerBranch, name: str) -> bool:
     """Tell whether this layer deletes `name` of the layers below it."""
     if not branch.layer.has_whiteouts:
         return False

@@ -1,4 +1,4 @@
-"""Reads a tar as it passes, and makes its index. Never keeps a file's bytes.
+"""Reads a tar as it passes, and makes its index. Passes files' bytes on, and keeps none.
 
 Owns the order of blocks: headers, extended headers, data, the end. Pure, and pushed: bytes come in
 chunks of any size. Header blocks are `orasfs.tree.tarheader`, extended headers `orasfs.tree.pax`,
@@ -14,9 +14,10 @@ directories have no data, whatever their size says.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from orasfs.errors import ContentRefused, InvalidContent
-from orasfs.tree.indexbuilder import IndexBuilder
+from orasfs.tree.indexbuilder import IndexBuilder, Placed
 from orasfs.tree.names import show
 from orasfs.tree.pax import (
     MAX_SEGMENTS,
@@ -69,15 +70,40 @@ class _Member:
     pairs: list[Segment]
 
 
+class MemberSink(Protocol):
+    """Who takes the bytes of files, one file after the other."""
+
+    def begin(self, placed: Placed) -> None:
+        """Be told where the bytes that follow are to be; there is at least one."""
+        ...
+
+    def write(self, content: memoryview) -> None:
+        """Take the next bytes of the file, which are valid during the call only."""
+        ...
+
+    def end(self) -> None:
+        """Be told that these were all."""
+        ...
+
+
 class TarScanner:
     """Takes the bytes of a tar, in order; gives the serialized LayerIndex.
 
     After any method has raised, the scanner is of no use.
+
+    Args:
+        sink: takes the bytes of files; None if they are of no interest.
+
+    Attributes:
+        builder: what is known of the members so far.
+        offset: how many bytes have passed.
     """
 
-    def __init__(self) -> None:
-        self._builder = IndexBuilder()
-        self._offset = 0
+    def __init__(self, sink: MemberSink | None = None) -> None:
+        self.builder = IndexBuilder()
+        self.offset = 0
+        self._sink = sink
+        self._data = 0  # bytes of a file that go to the sink
         self._skip = 0  # bytes of data, and of padding, that are not looked at
         self._wanted = BLOCK
         self._gathered = bytearray()
@@ -89,7 +115,7 @@ class TarScanner:
         self._long_target: bytes | None = None
 
     def __repr__(self) -> str:
-        return f"TarScanner(offset={self._offset}, phase={self._phase.name})"
+        return f"TarScanner(offset={self.offset}, phase={self._phase.name})"
 
     def feed(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next bytes.
@@ -102,21 +128,31 @@ class TarScanner:
         position, end = 0, len(view)
         while position < end:
             if self._phase is _Phase.ENDED:
-                self._offset += end - position
+                self.offset += end - position
                 return
-            if self._skip:
+            if self._data:
+                step = min(self._data, end - position)
+                self._pass_on(view[position : position + step])
+            elif self._skip:
                 step = min(self._skip, end - position)
                 self._skip -= step
             else:
                 step = min(self._wanted - len(self._gathered), end - position)
                 self._gathered += view[position : position + step]
             position += step
-            self._offset += step
+            self.offset += step
             if len(self._gathered) == self._wanted:
                 gathered = bytes(self._gathered)
                 self._gathered.clear()
                 self._wanted = BLOCK
                 self._take(gathered)
+
+    def _pass_on(self, content: memoryview) -> None:
+        self._data -= len(content)
+        if self._sink is not None:
+            self._sink.write(content)
+            if not self._data:
+                self._sink.end()
 
     def finish(self) -> bytes:
         """Say that there is no more, and return the index; raises as `sections`."""
@@ -129,9 +165,9 @@ class TarScanner:
             InvalidContent: the tar ends in the middle of something.
         """
         is_between = self._take == self._take_header and not self._has_extended()
-        if self._skip or self._gathered or not is_between:
-            raise InvalidContent(f"tar: truncated at offset {self._offset}")
-        return self._builder.sections(self._offset)
+        if self._data or self._skip or self._gathered or not is_between:
+            raise InvalidContent(f"tar: truncated at offset {self.offset}")
+        return self.builder.sections(self.offset)
 
     def _has_extended(self) -> bool:
         return bool(
@@ -146,7 +182,7 @@ class TarScanner:
             is_second = self._phase is _Phase.ONE_ZERO_BLOCK
             self._phase = _Phase.ENDED if is_second else _Phase.ONE_ZERO_BLOCK
             return
-        offset = self._offset - BLOCK
+        offset = self.offset - BLOCK
         if self._phase is _Phase.ONE_ZERO_BLOCK:
             raise InvalidContent(f"tar: data behind a zero block, at offset {offset}")
         header = parse_header(block, offset)
@@ -165,7 +201,7 @@ class TarScanner:
         """Have the data of an extended header gathered, and given to `use` without padding."""
         if size > MAX_EXTENDED_BYTES:
             raise ContentRefused(
-                f"tar: extended header of {size} bytes at offset {self._offset}: over 1 MiB"
+                f"tar: extended header of {size} bytes at offset {self.offset}: over 1 MiB"
             )
 
         def take(data: bytes) -> None:
@@ -179,10 +215,10 @@ class TarScanner:
             use(b"")
 
     def _take_local(self, data: bytes) -> None:
-        self._local = parse_records(data, self._offset - _padded(len(data)))
+        self._local = parse_records(data, self.offset - _padded(len(data)))
 
     def _take_global(self, data: bytes) -> None:
-        self._global.values |= parse_records(data, self._offset - _padded(len(data))).values
+        self._global.values |= parse_records(data, self.offset - _padded(len(data))).values
 
     def _take_long_name(self, data: bytes) -> None:
         self._long_name = data.partition(b"\0")[0]
@@ -224,27 +260,27 @@ class TarScanner:
             self._take_sparse_extensions(member, segments, size, is_extended=is_extended)
         elif kind in _DIRECTORIES or (kind == _OLD_FILE and name.endswith(b"/")):
             self._skip = 0 if kind == _DIRECTORY else _padded(member.stored)
-            self._builder.add_directory(name, mode=mode, mtime_ns=mtime_ns)
+            self.builder.add_directory(name, mode=mode, mtime_ns=mtime_ns)
         elif kind in _FILES:
             self._take_file(member)
         elif kind == _SYMLINK:
-            self._builder.add_symlink(name, mode=mode, mtime_ns=mtime_ns, target=member.target)
+            self.builder.add_symlink(name, mode=mode, mtime_ns=mtime_ns, target=member.target)
         elif kind == _HARD_LINK:
-            self._builder.add_hard_link(name, member.target)
+            self.builder.add_hard_link(name, member.target)
         else:
             self._skip = 0 if kind in _DEVICES else _padded(member.stored)
-            self._builder.skip(name)
+            self.builder.skip(name)
 
     def _take_file(self, member: _Member) -> None:
         values = member.values
         real = values.get(b"GNU.sparse.realsize") or values.get(b"GNU.sparse.size") or b"0"
         if (values.get(b"GNU.sparse.major"), values.get(b"GNU.sparse.minor")) == (b"1", b"0"):
-            self._take_sparse_map(member, parse_number(real, self._offset))
+            self._take_sparse_map(member, parse_number(real, self.offset))
         elif b"GNU.sparse.map" in values:
-            segments = parse_map(values[b"GNU.sparse.map"], self._offset)
-            self._place(member, segments, parse_number(real, self._offset))
+            segments = parse_map(values[b"GNU.sparse.map"], self.offset)
+            self._place(member, segments, parse_number(real, self.offset))
         elif member.pairs:
-            self._place(member, member.pairs, parse_number(real, self._offset))
+            self._place(member, member.pairs, parse_number(real, self.offset))
         else:
             self._place(member, [(0, member.stored)], member.stored)
 
@@ -255,7 +291,7 @@ class TarScanner:
 
         def take(block: bytes) -> None:
             self._take = self._take_header
-            more, is_extended = sparse_in_extension(block, self._offset - BLOCK)
+            more, is_extended = sparse_in_extension(block, self.offset - BLOCK)
             segments.extend(more)
             self._take_sparse_extensions(member, segments, size, is_extended=is_extended)
 
@@ -268,7 +304,7 @@ class TarScanner:
 
     def _take_sparse_map(self, member: _Member, size: int) -> None:
         """Read a map of sparse format 1.0, with which the member's data begin."""
-        reader = MapReader(self._offset)
+        reader = MapReader(self.offset)
 
         def take(block: bytes) -> None:
             member.stored -= BLOCK
@@ -276,23 +312,27 @@ class TarScanner:
                 self._take = self._take_header
                 self._place(member, reader.segments(), size)
             elif member.stored <= 0:
-                raise InvalidContent(f"tar: truncated sparse map at offset {self._offset}")
+                raise InvalidContent(f"tar: truncated sparse map at offset {self.offset}")
 
         if not member.stored:
-            raise InvalidContent(f"tar: missing sparse map at offset {self._offset}")
+            raise InvalidContent(f"tar: missing sparse map at offset {self.offset}")
         self._take = take
 
     def _place(self, member: _Member, segments: list[Segment], size: int) -> None:
         """Add a file, of which the data begin here, and have them skipped."""
         stored = max(member.stored, 0)
         self._skip = _padded(stored)
-        self._builder.add_file(
+        placed = self.builder.add_file(
             member.name,
             mode=member.mode,
             mtime_ns=member.mtime_ns,
             size=size,
-            extents=extents_of(segments, self._offset, stored, size),
+            extents=extents_of(segments, self.offset, stored, size),
         )
+        if placed is not None and placed.length and self._sink is not None:
+            self._data = placed.length
+            self._skip -= placed.length
+            self._sink.begin(placed)
 
 
 def _padded(size: int) -> int:

@@ -4,7 +4,7 @@ Owns how a descriptor becomes a directory: fetch, parse, look through an index, 
 Knows the repository's ports; knows no inodes and no names above the artifact.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
 
@@ -13,8 +13,10 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.manifest import Index, parse_document
 from orasfs.oci.reference import Target
 from orasfs.tree import merge
-from orasfs.tree.layerindex import LayerIndex
+from orasfs.tree.layerindex import LayerIndex, Member
+from orasfs.tree.layers import PassingLayer
 from orasfs.tree.node import PackedLayer
+from orasfs.tree.partialindex import NotKnownYet
 from orasfs.tree.views import select_platform
 from orasfs.vfs.documents import Document
 from orasfs.vfs.errorlog import ErrorLog
@@ -30,6 +32,9 @@ class Artifact:
         descriptor: media type, digest and size of the manifest.
         mount: what the mount's nodes share.
         tag: the tag it was reached by, if any.
+
+    Attributes:
+        peeked: the tops of packed layers of which only the head was looked at.
     """
 
     def __init__(
@@ -45,6 +50,7 @@ class Artifact:
         self.mount = mount
         self.errors = ErrorLog(state.errors)
         self._tag = tag
+        self.peeked: dict[PackedLayer, Member] = {}
 
     def __repr__(self) -> str:
         return f"<Artifact {self.reference}>"
@@ -123,22 +129,65 @@ class Artifact:
             OrasfsError: the failure of the topmost layer that fails.
         """
         found = self.known_indexes(layers)
-        missing = [layer for layer in layers if layer not in found]
-        failures: dict[PackedLayer, OrasfsError] = {}
 
         async def fetch(layer: PackedLayer) -> None:
+            found[layer] = (await self.repository.open_layer(layer)).index
+
+        await self._for_each([layer for layer in layers if layer not in found], fetch)
+        return found
+
+    async def locate(
+        self, directory: merge.MergedDirectory, name: str
+    ) -> tuple[merge.Located | None, bool]:
+        """Find a name as soon as what has passed of the layers tells it.
+
+        Returns: what has the name, and whether that is for ever: until all of a layer has passed,
+            another member may take the place of one.
+
+        Raises:
+            OrasfsError: the failure of a layer that may have it.
+        """
+        begun: dict[PackedLayer, PassingLayer] = {}
+
+        async def begin(layer: PackedLayer) -> None:
+            begun[layer] = await self.repository.begin_layer(layer)
+
+        await self._for_each(merge.required_layers(directory), begin)
+        while True:
+            indexes = {layer: passing.index for layer, passing in begun.items()}
             try:
-                found[layer] = (await self.repository.open_layer(layer)).index
+                found = merge.find(directory, name, indexes)
+            except NotKnownYet as unknown:
+                await begun[unknown.layer].wait_for_more()
+            else:
+                is_final = all(isinstance(index, LayerIndex) for index in indexes.values())
+                return found, is_final
+
+    async def peek(self, layer: PackedLayer) -> None:
+        """Look at the head of a layer for its top directory, and remember that if it tells."""
+        if layer not in self.peeked:
+            top = await self.repository.peek_layer(layer)
+            if top is not None:
+                self.peeked[layer] = top
+
+    async def _for_each(
+        self, layers: Sequence[PackedLayer], work: Callable[[PackedLayer], Awaitable[None]]
+    ) -> None:
+        """Do the same for all layers, side by side; raise the failure of the topmost."""
+        failures: dict[PackedLayer, OrasfsError] = {}
+
+        async def attempt(layer: PackedLayer) -> None:
+            try:
+                await work(layer)
             except OrasfsError as error:
                 failures[layer] = error
 
         async with trio.open_nursery() as nursery:
-            for layer in missing:
-                nursery.start_soon(fetch, layer)
-        for layer in missing:
+            for layer in layers:
+                nursery.start_soon(attempt, layer)
+        for layer in layers:
             if layer in failures:
                 raise failures[layer]
-        return found
 
     def _document_now(self) -> Document | None:
         return self.mount.documents.get(self.descriptor.digest)

@@ -18,7 +18,7 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.oci.storage import BlobReader, Page
 from orasfs.tree.indexbuilder import IndexBuilder
-from orasfs.tree.layerindex import Extent, LayerIndex
+from orasfs.tree.layerindex import Extent, LayerIndex, Member
 from orasfs.tree.node import PackedLayer
 from orasfs.vfs.ports import Registry, Repository
 
@@ -83,6 +83,9 @@ class FakeLayer:
         self.index = index_of(tar)
         self._slab = tar
 
+    async def wait_for_more(self) -> None:
+        await trio.lowlevel.checkpoint()
+
     def open_member(self, ordinal: int) -> BlobReader:
         extents = self.index.extents(ordinal)
         return FakeReader(
@@ -134,6 +137,7 @@ class FakeRepository:
     page_size: int = 1000
     broken_layers: dict[Digest, OrasfsError] = field(default_factory=dict)
     layers: dict[PackedLayer, FakeLayer] = field(default_factory=dict)
+    peeked: dict[PackedLayer, Member] = field(default_factory=dict)
     gate: trio.Event | None = None
     readers: list[FakeReader] = field(default_factory=list)
 
@@ -258,6 +262,13 @@ class FakeRepository:
 
     def layer_now(self, layer: PackedLayer) -> FakeLayer | None:
         return self.layers.get(layer)
+
+    async def begin_layer(self, layer: PackedLayer) -> FakeLayer:
+        return await self.open_layer(layer)
+
+    async def peek_layer(self, layer: PackedLayer) -> Member | None:
+        await self._asked("peek_layer", str(layer.descriptor.digest))
+        return self.peeked.get(layer)
 
     async def open_layer(self, layer: PackedLayer) -> FakeLayer:
         await self._asked("open_layer", str(layer.descriptor.digest))

@@ -9,14 +9,31 @@ from hypothesis import strategies as st
 
 from orasfs.errors import StorageFailure
 from orasfs.store.members import MemberReader
-from orasfs.tree.layerindex import Extent
+from orasfs.tree.layerindex import Extent, Place
+from orasfs.tree.layers import TarReader
 
 SLAB = bytes(range(256)) * 40
+PLACE = Place(0, None, 0)
 
 
 class Slab:
+    """A layer whose slab is its tar, and all of it there."""
+
     def __init__(self, fd: int) -> None:
         self.slab_fd = fd
+        self.is_verified = True
+
+    def open_blob(self, number: int) -> int | None:
+        raise AssertionError(number)
+
+    def files_now(self, _stop: int) -> "Slab":
+        return self
+
+    def tar_reader(self) -> TarReader | None:
+        return None
+
+    async def obtain(self, _stop: int) -> "Slab":
+        raise AssertionError
 
 
 @pytest.fixture(scope="module")
@@ -56,18 +73,18 @@ def test_reads_are_slices_of_the_file(
     wanted = expected(extents, length)[offset : offset + size]
 
     async def read() -> bytes:
-        return await MemberReader(slab, length, extents, trio.CapacityLimiter(1)).read(
+        return await MemberReader(slab, length, PLACE, extents, trio.CapacityLimiter(1)).read(
             offset, size
         )
 
-    reader = MemberReader(slab, length, extents, trio.CapacityLimiter(1))
+    reader = MemberReader(slab, length, PLACE, extents, trio.CapacityLimiter(1))
     assert reader.read_now(offset, size) == wanted
     assert trio.run(read) == wanted
     assert (reader.size, reader.is_verified) == (length, True)
 
 
 async def test_closed_reader_gives_nothing(slab: Slab) -> None:
-    reader = MemberReader(slab, 10, [Extent(0, 0, 10)], trio.CapacityLimiter(1))
+    reader = MemberReader(slab, 10, PLACE, [Extent(0, 0, 10)], trio.CapacityLimiter(1))
     reader.close()
     reader.close()
     assert reader.read_now(0, 5) is None
@@ -76,7 +93,7 @@ async def test_closed_reader_gives_nothing(slab: Slab) -> None:
 
 
 async def test_slab_that_is_too_short_is_a_storage_failure(slab: Slab) -> None:
-    reader = MemberReader(slab, 20, [Extent(0, len(SLAB) - 5, 20)], trio.CapacityLimiter(1))
+    reader = MemberReader(slab, 20, PLACE, [Extent(0, len(SLAB) - 5, 20)], trio.CapacityLimiter(1))
     assert reader.read_now(0, 20) is None
     with pytest.raises(StorageFailure, match="ends at byte"):
         await reader.read(0, 20)

@@ -14,6 +14,7 @@ from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.inodes import Key
 from orasfs.vfs.memory import MemoryReader
 from orasfs.vfs.nodes.base import Backed, Node, Opened, Stat
+from orasfs.vfs.operations import FOREVER_SECONDS
 
 GENERATED_MODE = stat.S_IFREG | 0o444
 SYMLINK_MODE = stat.S_IFLNK | 0o777
@@ -68,19 +69,52 @@ class BlobNode(Node):
 class MemberNode(Node):
     """A file or a symlink inside a packed layer; hard links to it are the same node."""
 
-    __slots__ = ("_artifact", "_layer", "_member")
+    __slots__ = ("_artifact", "_is_final", "_known", "_layer")
 
-    def __init__(self, key: Key, artifact: Artifact, layer: PackedLayer, member: Member) -> None:
+    def __init__(
+        self,
+        key: Key,
+        artifact: Artifact,
+        layer: PackedLayer,
+        member: Member,
+        *,
+        is_final: bool = True,
+    ) -> None:
         super().__init__(key, artifact.errors)
         self._artifact = artifact
         self._layer = layer
-        self._member = member
+        self._known = member
+        self._is_final = is_final
+
+    @property
+    def _member(self) -> Member:
+        self._look_again()
+        return self._known
+
+    def _look_again(self) -> None:
+        """Know all of the member, once the whole layer has passed: it may have got links."""
+        layer = None if self._is_final else self._artifact.repository.layer_now(self._layer)
+        if layer is not None:
+            self._known = layer.index.member(self._known.ordinal)
+            self._is_final = True
+
+    @property
+    def attr_seconds(self) -> float:
+        """For ever once the layer is known."""
+        self._look_again()
+        return FOREVER_SECONDS if self._is_final else 0.0
+
+    @property
+    def content_digest(self) -> Digest | None:
+        """The layer's digest: if that is wrong, so are the bytes."""
+        return self._layer.descriptor.digest
 
     def getxattr_now(self, name: str) -> bytes:
         """Return what the layer's descriptor says; annotations are the packed directory's."""
         descriptor = self._layer.descriptor
+        is_verified = self._artifact.repository.layer_now(self._layer) is not None
         found = {
-            **xattrs.of_content(descriptor, is_verified=True),  # it was verified to be unpacked
+            **xattrs.of_content(descriptor, is_verified=is_verified),
             **xattrs.of_place(self._artifact.reference),
         }
         return xattrs.encode(name, found)
@@ -102,8 +136,8 @@ class MemberFileNode(MemberNode):
         return Opened(layer.open_member(self._member.ordinal)) if layer else None
 
     async def open(self) -> Opened:
-        """Open the member, fetching its layer if need be."""
-        layer = await self._artifact.repository.open_layer(self._layer)
+        """Open the member once something of its layer may be shown; reads wait for its bytes."""
+        layer = await self._artifact.repository.begin_layer(self._layer)
         return Opened(layer.open_member(self._member.ordinal))
 
 

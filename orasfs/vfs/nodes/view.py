@@ -18,7 +18,16 @@ from orasfs.tree.node import Broken, Child, Directory, RawFile
 from orasfs.vfs import xattrs
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.inodes import Key, derive
-from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Listed, Missing, Node, Stat
+from orasfs.vfs.nodes.base import (
+    Answer,
+    Found,
+    IteratorListing,
+    Listed,
+    Missing,
+    Node,
+    Spot,
+    Stat,
+)
 from orasfs.vfs.nodes.files import (
     BlobNode,
     BrokenNode,
@@ -67,15 +76,18 @@ class ViewNode(Node):
 
     @property
     def attr_seconds(self) -> float:
-        """For ever once the layers that begin here are known."""
-        pending = self._directory.pending
-        is_known = self._inside.artifact.indexes_now(pending) is not None
+        """For ever once the layers that make the directory are known."""
+        layers = merge.required_layers(self._directory)
+        is_known = self._inside.artifact.indexes_now(layers) is not None
         return FOREVER_SECONDS if is_known else 0.0
 
     def stat(self) -> Stat:
-        """Return what the topmost layer says, or the manifest as long as none is known."""
-        directory = self._directory
-        indexes = self._inside.artifact.known_indexes(merge.required_layers(directory))
+        """Return what the topmost layer says, or its head, or the manifest if none is known."""
+        directory, artifact = self._directory, self._inside.artifact
+        indexes = artifact.known_indexes(merge.required_layers(directory))
+        top = artifact.peeked.get(directory.pending[0]) if directory.pending else None
+        if top is not None and directory.pending[0] not in indexes:
+            return Stat(stat.S_IFDIR | top.mode, 0, top.mtime_ns)
         mode, mtime_ns = merge.attributes(directory, indexes)
         return Stat(stat.S_IFDIR | mode, 0, mtime_ns)
 
@@ -89,7 +101,7 @@ class ViewNode(Node):
             return None
         answer = self._answer(name, merge.find(self._directory, name, indexes))
         is_open = isinstance(answer, Found) and answer.node.attr_seconds == 0
-        return None if is_open and self._is_eager(name) else answer
+        return None if is_open else answer
 
     async def lookup(self, name: str) -> Answer:
         """Find a name, fetching the layers that may have it.
@@ -97,14 +109,16 @@ class ViewNode(Node):
         Raises:
             InvalidContent: the name is broken, or a layer is.
         """
-        indexes: merge.Indexes = {}
-        if not self._is_static_leaf(name):
-            layers = merge.required_layers(self._directory)
-            indexes = await self._inside.artifact.indexes(layers)
-        located = merge.find(self._directory, name, indexes)
+        if self._is_static_leaf(name):
+            return self._answer(name, merge.find(self._directory, name, {}))
+        located, is_final = await self._inside.artifact.locate(self._directory, name)
         if isinstance(located, merge.MergedDirectory):
-            await self._fetch_small(located)
-        return self._answer(name, located)
+            await self._know_attributes(located)
+        answer = self._answer(name, located, is_final=is_final)
+        if is_final:
+            return answer
+        # A later member may take the place of this one, and nothing is verified yet.
+        return Found(answer.node, 0.0) if isinstance(answer, Found) else Missing(0.0)
 
     def listing_now(self) -> IteratorListing | None:
         """List the directory if all its layers are known."""
@@ -129,21 +143,24 @@ class ViewNode(Node):
             return xattrs.encode(name, layer_xattrs(artifact, static.layer))
         return xattrs.encode(name, xattrs.of_place(artifact.reference))
 
-    def _answer(self, name: str, located: merge.Located | None) -> Answer:
+    def _answer(
+        self, name: str, located: merge.Located | None, *, is_final: bool = True
+    ) -> Answer:
         if located is None:
             return Missing()
         if isinstance(located, Broken):
             raise InvalidContent(f"{name}: {located.reason}")
-        return Found(self._node(name, located))
+        node = self._node(name, located, is_final=is_final)
+        return Found(node.placed(self._below(name)))
 
     def _entries(self, indexes: merge.Indexes) -> Iterator[Listed]:
         for name, located in merge.entries(self._directory, indexes):
-            node = self._node(name, located)
+            node = self._node(name, located).placed(self._below(name))
             # Zero timeouts make the first use a lookup, which fails or fetches.
             seconds = FOREVER_SECONDS if node.attr_seconds else 0.0
             yield Listed(name, Found(node, seconds))
 
-    def _node(self, name: str, located: merge.Located) -> Node:
+    def _node(self, name: str, located: merge.Located, *, is_final: bool = True) -> Node:
         inside = self._inside
         artifact = inside.artifact
         key = derive(self.key, name)
@@ -162,7 +179,10 @@ class ViewNode(Node):
                 # By ordinal, not by name: hard links are one inode.
                 key = derive(inside.key, "member", digest, layer.root, str(member.ordinal))
                 kind = SymlinkNode if member.kind == MemberKind.SYMLINK else MemberFileNode
-                return kind(key, artifact, layer, member)
+                return kind(key, artifact, layer, member, is_final=is_final)
+
+    def _below(self, name: str) -> Spot | None:
+        return self.spot.below(name) if self.spot is not None else None
 
     def _is_static_leaf(self, name: str) -> bool:
         """Tell whether the manifest alone decides what has this name."""
@@ -170,27 +190,22 @@ class ViewNode(Node):
         node = static.entries.get(name) if static else None
         return node is not None and not isinstance(node, Directory)
 
-    def _is_eager(self, name: str) -> bool:
-        static = self._directory.static
-        node = static.entries.get(name) if static else None
-        limit = self._inside.artifact.mount.options.eager_layer_bytes
-        return isinstance(node, Directory) and all(
-            layer.descriptor.size <= limit for layer in node.packed
-        )
+    async def _know_attributes(self, directory: merge.MergedDirectory) -> None:
+        """Get to know mode and time of a directory at which layers begin.
 
-    async def _fetch_small(self, directory: merge.MergedDirectory) -> None:
-        """Fetch small layers that begin at a directory, for its mode and time.
-
-        A failure is remembered, and is the answer only to who looks inside.
+        Small layers are fetched for it, and the head of a large one. A failure is remembered, and
+        is the answer only to who looks inside.
         """
         artifact = self._inside.artifact
         limit = artifact.mount.options.eager_layer_bytes
-        if any(layer.descriptor.size > limit for layer in directory.pending):
-            return
+        is_small = all(layer.descriptor.size <= limit for layer in directory.pending)
         wait_seconds = min(EAGER_WAIT_SECONDS, artifact.mount.options.wait_seconds / 2)
         try:
             with trio.move_on_after(wait_seconds):
-                await artifact.indexes(directory.pending)
+                if is_small or artifact.indexes_now(directory.pending) is not None:
+                    await artifact.indexes(directory.pending)
+                else:
+                    await artifact.peek(directory.pending[0])
         except OrasfsError as error:
             logger.debug("no attributes from a layer: %s error=%s", artifact.reference, error)
             artifact.errors.record("lookup", error)

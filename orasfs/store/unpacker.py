@@ -1,0 +1,136 @@
+"""One pass over a layer: its blob becomes a slab, blobs of large files, and an index.
+
+Owns the files of a pass until they have their final names, and who may read them meanwhile.
+Blocking: the methods are for worker threads, one at a time. Knows no trio and no network.
+
+INVARIANT: what is in the tar before `position` is in the files of this pass, so whoever has seen a
+position may read up to it. Nothing gets a final name but by its own digest (blobs of files), or by
+`finish`, after the caller has verified the layer's blob.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from orasfs.oci.digest import Digest
+from orasfs.store import disk, unpack
+from orasfs.store.cas import ContentStore
+from orasfs.store.memberfiles import MemberFiles
+from orasfs.tree.compression import Decompressor, open_decompressor
+from orasfs.tree.indexbuilder import IndexBuilder
+from orasfs.tree.tar import TarScanner
+
+_CHUNK_BYTES = 1024 * 1024
+
+
+class Unpacker:
+    """Unpacks the blob in `blob_fd`, as far as it is there.
+
+    Args:
+        blob_fd: an open file; `close` closes it.
+        store: where the files go.
+        algorithm: of a digest of the tar that is wanted beside its sha256; or that.
+        on_progress: called after each step, in the worker's thread; may raise to stop.
+
+    Attributes:
+        offset: how many bytes of the blob have been used.
+        position: up to where the tar has been written.
+    """
+
+    def __init__(
+        self,
+        blob_fd: int,
+        store: ContentStore,
+        algorithm: str,
+        on_progress: Callable[[], None],
+    ) -> None:
+        self._fd = blob_fd
+        self._store = store
+        self._on_progress = on_progress
+        self._decompressor: Decompressor | None = None
+        self._files = MemberFiles(store)
+        self._scanner = TarScanner(self._files)
+        names = dict.fromkeys(("sha256", algorithm))
+        self._hashes = {name: hashlib.new(name) for name in names}
+        self.offset = 0
+        self.position = 0
+
+    def __repr__(self) -> str:
+        return f"<Unpacker blob={self.offset} tar={self.position}>"
+
+    @property
+    def builder(self) -> IndexBuilder:
+        """What is known of the members; read it only through a `PartialIndex`."""
+        return self._scanner.builder
+
+    def is_of(self, fd: int) -> bool:
+        """Tell whether an open file is the one that is being unpacked, and not a later one."""
+        return fd >= 0 and os.path.sameopenfile(self._fd, fd)
+
+    def feed(self, stop: int) -> None:
+        """Unpack the bytes of the blob up to `stop`, which are there.
+
+        Raises:
+            InvalidContent: they are no layer.
+            StorageFull: the disk is full.
+        """
+        while self.offset < stop:
+            size = min(_CHUNK_BYTES, stop - self.offset)
+            chunk = unpack.read_chunk(self._fd, self.offset, size)
+            if self._decompressor is None:
+                self._decompressor = open_decompressor(chunk)
+            for piece in self._decompressor.feed(chunk):
+                self._take(piece)
+            self.offset += len(chunk)
+
+    def finish(self, directory: Path) -> None:
+        """Give all files their names below `directory`; the blob was whole, and is verified.
+
+        Raises:
+            InvalidContent: it ends in the middle of something.
+            StorageFull: the disk is full.
+        """
+        if self._decompressor is None:
+            self._decompressor = open_decompressor(b"")
+        self._decompressor.finish()
+        sections = self._scanner.sections()
+        builder = self._scanner.builder
+        with disk.translated(f"unpack into {directory}"):
+            self._files.settle()
+            for number, digest in self._files.digests.items():
+                builder.set_blob(number, digest)
+            digests = [Digest(name, each.hexdigest()) for name, each in self._hashes.items()]
+            unpack.commit(
+                directory,
+                self._files.slab_path,
+                sections,
+                builder.slab_size,
+                digests,
+                self._store.ingest_directory,
+            )
+
+    def open_blob(self, number: int) -> int | None:
+        """Open a file that is, or becomes, a blob of its own; None if it has been evicted.
+
+        Safe in any thread. The caller closes it.
+        """
+        return self._files.open_own(number)
+
+    @property
+    def slab_fd(self) -> int:
+        """The open slab."""
+        return self._files.slab_fd
+
+    def close(self) -> None:
+        """Let go of what has no final name. Readers must have copies of descriptors."""
+        os.close(self._fd)
+        self._files.close()
+
+    def _take(self, piece: bytes | memoryview) -> None:
+        for each in self._hashes.values():
+            each.update(piece)
+        self._scanner.feed(piece)
+        self._files.flush()
+        self.position = self._scanner.offset
+        self._on_progress()
