@@ -114,6 +114,7 @@ def _is_committed(spot: Spot) -> bool:
 
     Raises:
         Busy: there is a draft of that name.
+        InvalidName: there is no repository above it.
     """
     try:
         state = gesture.get_attribute(spot, STATE)
@@ -121,6 +122,9 @@ def _is_committed(spot: Spot) -> bool:
         if error.number == errno.ENOENT:
             return False
         raise
+    if state is None:
+        above, _, name = spot.path.rpartition("/")
+        raise InvalidName(f"{spot.path}: no tag; of a new repository it is written {above}:{name}")
     if state != "committed":
-        raise Busy(f"{spot.path}: a draft, or no tag: commit it, or `orasfs discard` it first")
+        raise Busy(f"{spot.path}: a draft: commit it, or `orasfs discard` it first")
     return True

@@ -223,6 +223,15 @@ def test_a_command_says_what_refused_it_and_nothing_older(scene: Scene) -> None:
     assert "needs the mount option delete" in orasfs("rm", scene.v1, check=False).stderr
 
 
+@pytest.mark.parametrize("verb", ["commit", "discard"])
+def test_a_command_for_a_draft_says_so_of_what_is_in_it(verb: str, draft: Path) -> None:
+    (draft / "docs").mkdir()
+    done = orasfs(verb, draft / "docs", check=False)
+    assert done.returncode
+    assert f"{verb}: is for the top of the draft" in done.stderr
+    assert (draft / "docs").is_dir()
+
+
 def test_a_site_is_copied_again_after_a_push_that_failed(
     filled: tuple[Mounted, Repository, Front | None], tmp_path: Path
 ) -> None:

@@ -355,6 +355,15 @@ async def test_attributes_of_a_draft(mount: Mount) -> None:
         assert (stat.S_IMODE(attr.mode), attr.mtime_ns) == (0o600, 7)
 
 
+@pytest.mark.parametrize("order", ["commit", "discard", "edit", "base"])
+async def test_what_is_in_a_draft_takes_no_orders(mount: Mount, order: str) -> None:
+    async with mount() as walker:
+        await mkdir(walker, "team/site:v2")
+        file = await write(walker, "team/site:v2/f", b"content")
+        with pytest.raises(InvalidInput, match=f"the top of the draft {HOST}/team/site:v2"):
+            await walker.filesystem.setxattr(file, f"user.oras.{order}", b"1")
+
+
 async def test_special_files_and_links_out_of_a_draft_are_refused(mount: Mount) -> None:
     async with mount() as walker:
         top = await mkdir(walker, "team/site:v2")

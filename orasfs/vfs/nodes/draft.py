@@ -38,6 +38,7 @@ from orasfs.vfs.operations import FOREVER_SECONDS
 STATE = f"{xattrs.PREFIX}state"
 REFERENCE = f"{xattrs.PREFIX}reference"
 _TOLD = frozenset({STATE, REFERENCE})
+_ORDERS = frozenset(f"{xattrs.PREFIX}{order}" for order in ("base", "commit", "discard", "edit"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,9 @@ class StagedNode(Node):
         """
         if name in _TOLD or name.startswith(OWN_PREFIX):
             raise NotPermitted(f"{name} cannot be set")
+        if name in _ORDERS:
+            key = self.staged.draft.key
+            raise InvalidInput(f"{name}: is for the top of the draft {key}, not for what is in it")
         if name.startswith(xattrs.PREFIX):
             settings.check_setting(name, value, is_top=self.identity.is_top)
         self.check_changeable()
