@@ -222,7 +222,8 @@ class BulkTransport:
         """Send one request; the registry's circuit hears of the outcome, and may forbid it."""
         is_own = self._endpoint.owns(url)
         circuit = self._traffic.circuit
-        refusal = circuit.refusal(self._endpoint.host) if is_own else None
+        host = self._endpoint.host
+        refusal = (self._traffic.refusal(host) or circuit.refusal(host)) if is_own else None
         if refusal is not None:
             raise refusal
         is_told = not is_own
@@ -234,7 +235,7 @@ class BulkTransport:
             is_told = True
         except FOREIGN as error:
             if is_own:
-                circuit.failed(unreachable(error, self._endpoint.host))
+                circuit.failed(unreachable(error, host))
             is_told = True
             raise
         finally:

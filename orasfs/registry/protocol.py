@@ -76,6 +76,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+        may_be_done: whether the same request was sent before, and its answer was lost.
 class ContentRange:
     """`Content-Range: bytes first-last/total`; `last` is inclusive, total None if unknown."""
 
@@ -83,6 +84,7 @@ class ContentRange:
     last: int
     total: int | None
 
+    may_be_done: bool = False
 
 def manifest_path(repository: str, reference: str) -> str:
     """Return the path of end-3."""

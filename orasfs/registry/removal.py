@@ -128,6 +128,8 @@ class Remover:
         answer = await self._ask_to_delete(str(digest))
         if answer.status in _DELETED_STATUSES:
             return
+        if answer.status == 404 and answer.may_be_done:
+            return  # by the request whose answer was lost
         subject = f"{self._subject}@{digest}"
         if answer.status == 400 and protocol.error_words(answer)[0] == "UNSUPPORTED":
             raise Unsupported(f"{subject}: the registry deletes no manifests")

@@ -1,7 +1,8 @@
 """What all requests to one registry share, whichever HTTP path they go.
 
-Owns its circuit, and the pause that it asked for when it limits the rate of requests. Thread-safe;
-it never waits itself: whoever is about to send asks how long to wait.
+Owns its circuit, and what it asked for when it limits the rate of requests: a wish that a retry
+would wait for holds back all requests to it, one that is longer fails them. Thread-safe; it never
+waits itself: whoever is about to send asks how long to wait.
 """
 
 import threading
@@ -9,12 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+from orasfs.errors import RateLimited
 from orasfs.registry.circuit import Circuit
 from orasfs.registry.protocol import retry_after_seconds
 from orasfs.registry.settings import RegistrySettings
 
 _LIMITING = frozenset({429, 503})
-MAX_PAUSE_SECONDS = 60.0  # then somebody asks again, whatever the registry had said
+MAX_REFUSAL_SECONDS = 60.0  # then somebody asks again, whatever the registry had said
 
 
 class Traffic:
@@ -22,7 +24,7 @@ class Traffic:
 
     Args:
         host: in words, for the log.
-        settings: see `RegistrySettings.circuit`.
+        settings: see `RegistrySettings.circuit` and `RegistrySettings.retry`.
         clock: seconds, monotonic.
     """
 
@@ -34,28 +36,41 @@ class Traffic:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.circuit = Circuit(host, settings.circuit, clock=clock)
+        self._longest_pause = settings.retry.deadline_seconds
         self._clock = clock
         self._lock = threading.Lock()
-        self._until = 0.0
-        self._is_paused = False
+        self._paused_until = self._refused_until = clock()
 
     def __repr__(self) -> str:
         return f"<Traffic {self.circuit!r} pause={self.pause_seconds:g}>"
 
     @property
     def pause_seconds(self) -> float:
-        """How long nothing is to be sent, 0 for not at all."""
+        """How long to wait before anything is sent, 0 for not at all."""
         with self._lock:
-            return max(0.0, self._until - self._clock()) if self._is_paused else 0.0
+            return max(0.0, self._paused_until - self._clock())
+
+    def refusal(self, subject: str) -> RateLimited | None:
+        """Return why nothing is to be sent for `subject`, None if it may."""
+        with self._lock:
+            seconds = self._refused_until - self._clock()
+        if seconds <= 0:
+            return None
+        words = f"{subject}: the registry limits the rate of requests, and wants none for now"
+        return RateLimited(words, status=429)
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
-        """Hear of an answer of the registry's own host; `headers` have any case."""
+        """Hear of an answer of the registry's own host; `headers` ignore case."""
         self.circuit.succeeded()
         if status not in _LIMITING:
             return
         seconds = retry_after_seconds(headers.get("retry-after", ""), datetime.now(tz=UTC))
-        if seconds:
-            until = self._clock() + min(seconds, MAX_PAUSE_SECONDS)
-            with self._lock:
-                self._until = max(self._until, until) if self._is_paused else until
-                self._is_paused = True
+        if not seconds:
+            return
+        with self._lock:
+            now = self._clock()
+            if seconds <= self._longest_pause:
+                self._paused_until = max(self._paused_until, now + seconds)
+            elif status == 429:
+                until = now + min(seconds, MAX_REFUSAL_SECONDS)
+                self._refused_until = max(self._refused_until, until)

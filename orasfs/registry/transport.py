@@ -128,17 +128,18 @@ class Transport:
 
     async def _send_repeatedly(self, call: Call) -> Answer:
         started = trio.current_time()
-        attempt = 0
+        attempt = unanswered = 0
         while True:
             attempt += 1
             outcome = await self._try(call)
             failure = outcome.status if isinstance(outcome, Answer) else outcome
+            unanswered += not isinstance(outcome, Answer)
             delay = self._settings.retry.decide(
                 attempt, trio.current_time() - started, failure, _retry_after(outcome)
             )
             if delay is None:
                 if isinstance(outcome, Answer):
-                    return outcome
+                    return replace(outcome, may_be_done=unanswered > 0)
                 raise outcome
             logger.debug(
                 "retry host=%s attempt=%d delay_s=%.2f failure=%s",
@@ -259,7 +260,7 @@ class Transport:
         if not self._endpoint.owns(url):
             return await transport.handle_async_request(request)
         circuit = self._traffic.circuit
-        refusal = circuit.refusal(subject)
+        refusal = self._traffic.refusal(subject) or circuit.refusal(subject)
         if refusal is not None:
             raise refusal
         try:
