@@ -17,11 +17,11 @@ import trio
 from orasfs.daemon.health import Health, RegistryHealth, WatchedRegistry
 from orasfs.daemon.norepository import NoRepository
 from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, find_layouts
-from orasfs.errors import HostUnreachable, InvalidName, NotFound, TimedOut
+from orasfs.errors import HostUnreachable, InvalidName, NotFound, NotPermitted, TimedOut
 from orasfs.oci.storage import Page, Source, SourceRegistry, Target
 from orasfs.registry.circuit import CircuitStatus
 from orasfs.store.layout import LayoutRegistry, LayoutSource
-from orasfs.store.layoutwriter import LayoutTarget
+from orasfs.store.layoutwriter import LayoutTarget, create_layout, remove_empty_layout
 from orasfs.vfs.ports import Registry, Repository
 
 RESOLVE_SECONDS = 5.0  # for a host's name
@@ -177,6 +177,18 @@ class MountRegistries:
             return tuple(find_layouts(self._source.local))
         answered = {host for host, health in self._health.items() if health.current.reachable}
         return tuple(sorted(self._hosts | answered))
+
+    async def begin_layout(self, name: str) -> None:
+        """Make an empty layout among the embedded repositories; see `vfs.ports.Registries`."""
+        if self._source.local is None:
+            raise NotPermitted(f"{name}: not a mount of embedded repositories")
+        await trio.to_thread.run_sync(create_layout, self._source.local / name)
+
+    async def drop_layout(self, name: str) -> None:
+        """Remove a layout in which nothing is; see `vfs.ports.Registries`."""
+        path = self._layout(name)
+        await trio.to_thread.run_sync(remove_empty_layout, path)
+        self._registries.pop(f"{LAYOUT_PREFIX}{name}", None)
 
     async def exists(self, host: str) -> bool:
         """Tell whether the host's name resolves; the answer is kept for a minute.

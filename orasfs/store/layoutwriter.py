@@ -11,6 +11,7 @@ a manifest that is not there.
 
 import fcntl
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from orasfs.errors import (
     ContentMismatch,
     InvalidContent,
     InvalidName,
+    NotEmpty,
     NotFound,
     TagMoved,
     Unsupported,
@@ -77,6 +79,22 @@ def create_layout(path: Path) -> None:
             _replace(path / "index.json", layoutedit.EMPTY_INDEX)
         # Last, because it is what makes the directory a layout.
         _replace(path / "oci-layout", _MARKER)
+
+
+def remove_empty_layout(path: Path) -> None:
+    """Remove a layout in which nothing is, and nothing was.
+
+    Raises:
+        NotEmpty: a manifest or a blob is in it, or something that no layout has.
+        StorageFailure: it cannot be removed.
+    """
+    with disk.translated(f"remove the layout {path}"):
+        index = (path / "index.json").read_bytes()
+        files = {str(each.relative_to(path)) for each in path.rglob("*") if not each.is_dir()}
+        if parse_index(index).manifests or files - {"oci-layout", "index.json", "index.json.lock"}:
+            raise NotEmpty(f"{path.name}: the layout is not empty")
+        (path / "oci-layout").unlink()  # first: what is left is taken up again
+        shutil.rmtree(path)
 
 
 class LayoutTarget:

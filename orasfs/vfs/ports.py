@@ -47,6 +47,23 @@ class Registries(Protocol):
         """Return the hosts to list: those configured, and those used so far that answered."""
         ...
 
+    async def begin_layout(self, name: str) -> None:
+        """Make an empty layout among the embedded repositories; harmless if it is there.
+
+        Raises:
+            NotPermitted: the mount is of something else.
+            StorageFailure: it cannot be made.
+        """
+        ...
+
+    async def drop_layout(self, name: str) -> None:
+        """Remove a layout in which nothing is.
+
+        Raises:
+            NotEmpty: something is in it.
+        """
+        ...
+
     async def exists(self, host: str) -> bool:
         """Tell whether the host's name resolves; a `no` is remembered for a while."""
         ...

@@ -43,6 +43,31 @@ def test_a_draft_in_an_embedded_repository_is_committed(
         assert (mounted.path / "site/new/p/q").read_text() == "content"
 
 
+def test_the_embedded_repositories_are_begun_from_nothing(tmp_path: Path) -> None:
+    local = tmp_path / "data/orasfs/local"
+    with Mounted(None, tmp_path) as mounted:
+        assert list(mounted.path.iterdir()) == []
+        draft = mounted.path / "app:v1"
+        draft.mkdir()
+        (draft / "file").write_text("text")
+        run(["sync", draft])
+        assert (mounted.path / "app/v1/file").read_text() == "text"
+        (mounted.path / "lib/v1").mkdir(parents=True)
+        assert sorted(path.name for path in mounted.path.iterdir()) == ["app", "lib"]
+        run(["ln", "-s", "app/v1", mounted.path / "lib:v2"])
+        run(["sync", mounted.path / "lib:v2"])
+        assert (mounted.path / "lib/v2/file").read_text() == "text"
+        for path, error in [("app", "not empty"), ("lib", "not empty"), ("Bad", "Invalid")]:
+            words = ["mkdir" if path == "Bad" else "rmdir", mounted.path / path]
+            assert error in run(words, check=False).stderr
+        (mounted.path / "typo").mkdir()
+        assert (local / "typo/oci-layout").is_file()
+        (mounted.path / "typo").rmdir()
+        assert not (local / "typo").exists()
+    copied = run(["skopeo", "inspect", "--raw", f"oci:{local / 'app'}:v1"])
+    assert '"title":"file"' in copied.stdout.replace("org.opencontainers.image.", "")
+
+
 def test_a_tag_of_a_layout_is_edited(layout: Path, tmp_path: Path) -> None:
     with Mounted(f"oci:{layout}", tmp_path) as mounted:
         single = mounted.path / "single"

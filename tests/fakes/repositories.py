@@ -357,6 +357,14 @@ class FakeRegistries:
         await trio.lowlevel.checkpoint()
         return host in self.resolvable
 
+    async def begin_layout(self, name: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.hosts.append(name)
+
+    async def drop_layout(self, name: str) -> None:
+        await trio.lowlevel.checkpoint()
+        self.hosts.remove(name)
+
     def take_calls(self) -> list[Call]:
         """Return what was asked since the last time."""
         found, self.calls[:] = list(self.calls), []

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from orasfs.errors import Busy, InvalidName, StorageFailure, TagMoved
+from orasfs.errors import Busy, InvalidName, NotEmpty, StorageFailure, TagMoved
 from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.store.layout import LayoutRegistry
-from orasfs.store.layoutwriter import LayoutTarget, create_layout
+from orasfs.store.layoutwriter import LayoutTarget, create_layout, remove_empty_layout
 from tests.support.content import Memory, ignore, never
 from tests.support.publish import OCI_MANIFEST, manifest_of
 
@@ -242,3 +242,20 @@ async def test_skopeo_reads_what_was_written(target: LayoutTarget, layout: Path)
         assert done.returncode == 0, done.stderr.decode()
     assert (copied / "manifest.json").read_bytes() == raw
     assert (copied / layer.descriptor.digest.hex).read_bytes() == layer.content
+
+
+async def test_only_a_layout_in_which_nothing_is_can_be_removed(tmp_path: Path) -> None:
+    layout = tmp_path / "layout"
+    create_layout(layout)
+    (layout / "notes").write_text("mine")
+    with pytest.raises(NotEmpty):
+        remove_empty_layout(layout)
+    (layout / "notes").unlink()
+    raw = manifest_of()
+    target = LayoutTarget(layout)
+    await target.push_manifest(raw, OCI_MANIFEST, str(Digest.of(raw)))
+    with pytest.raises(NotEmpty):
+        remove_empty_layout(layout)
+    await target.delete_manifest(Digest.of(raw))
+    remove_empty_layout(layout)
+    assert not layout.exists()

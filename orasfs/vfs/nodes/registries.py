@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
-from orasfs.errors import InvalidName, NotEmpty, NotPermitted
-from orasfs.oci.reference import parse_registry
+from orasfs.errors import AlreadyExists, InvalidName, NotEmpty, NotPermitted, ReadOnly
+from orasfs.oci.reference import is_component, is_tag, parse_registry
 from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.links import read_reference
 from orasfs.vfs.namespace import LAYOUT_PREFIX, NEVER_VALID_SECONDS, Place
 from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Listed, Missing, Node
 from orasfs.vfs.nodes.place import PlaceNode
@@ -62,25 +63,55 @@ class LayoutsNode(Node):
         self._world = world
 
     async def make_directory(self, name: str, mode: int) -> Found:
-        """Begin a draft `NAME:TAG` in a layout.
+        """Make a layout, or begin a draft `NAME:TAG` in one, which is made if it is not there.
 
         Raises:
-            NotPermitted: it names none.
+            AlreadyExists: there is one of that name.
+            InvalidName: none can have that name.
+            ReadOnly: nothing can be written in this mount.
+        """
+        if self._world.mount.drafts is None:
+            raise ReadOnly("mounted read-only")
+        layout, colon, tag = name.partition(":")
+        if not is_component(layout) or (colon and not is_tag(tag)):
+            raise InvalidName(f"{name}: expected the name of a repository, or NAME:TAG")
+        if not colon and self._exists(layout):
+            raise AlreadyExists(f"{name} is a layout already")
+        if not self._exists(layout):
+            await self._world.registries.begin_layout(layout)
+        if not colon:
+            return self._found(layout)
+        return await self._beside(layout).make_directory(name.removeprefix(layout), mode)
+
+    async def make_symlink(self, name: str, target: str) -> Found:
+        """Begin a copy `NAME:TAG` in a layout, or let a tag name what another one does.
+
+        Raises:
+            NotPermitted: the name is no tag of a layout that is there.
         """
         layout, colon, _ = name.partition(":")
         if not colon or not self._exists(layout):
             raise NotPermitted(f"{name}: expected LAYOUT:TAG, of a layout that is there")
-        return await self._beside(layout).make_directory(name.removeprefix(layout), mode)
+        is_path = not target.startswith("/") and read_reference(target) is None
+        # Read from beside the layout, where the link is.
+        text = f"../{target}" if is_path else target
+        return await self._beside(layout).make_symlink(name.removeprefix(layout), text)
 
     async def remove_directory(self, name: str) -> None:
-        """Drop an empty draft `NAME:TAG`.
+        """Drop an empty draft `NAME:TAG`, or a layout in which nothing is.
 
         Raises:
-            NotEmpty: it is a layout, or what is committed.
+            NotEmpty: something is in it, or it is committed.
         """
         layout, colon, _ = name.partition(":")
+        drafts = self._world.mount.drafts
+        if not colon and self._exists(layout) and drafts is not None:
+            if drafts.names(self._place(layout)):
+                raise NotEmpty(f"{name}: drafts are in it")
+            await self._world.registries.drop_layout(layout)
+            return
         if not colon or not self._exists(layout):
-            raise NotEmpty(f"{name}: a layout is not removed")
+            raise NotEmpty(f"{name}: not a draft")
         await self._beside(layout).remove_directory(name.removeprefix(layout))
 
     async def lookup(self, name: str) -> Answer:
@@ -91,7 +122,7 @@ class LayoutsNode(Node):
             layout, found, _ = name.partition(mark)
             if found and self._exists(layout):
                 return await self._beside(layout).lookup(name.removeprefix(layout))
-        return Missing(self._world.mount.options.tag_ttl_seconds)
+        return Missing(0.0)  # asking costs nothing, and a layout may be made at any time
 
     def listing_now(self) -> IteratorListing:
         """List the layouts."""
