@@ -258,7 +258,12 @@ def control_files(
         health = registries.health()
         return control.as_json(
             control.status(
-                config, version=version, pid=os.getpid(), since=since, registries=health
+                config,
+                version=version,
+                pid=os.getpid(),
+                since=since,
+                registries=health,
+                transport=session_options(config).transport.value,
             )
         )
 

@@ -64,7 +64,7 @@ class MountConfig:
     merge_images: bool = True
     catalog_complete: bool = False
     is_strict: bool = False
-    transport: str = "pyfuse3"
+    transport: str = "auto"
     plain_http: bool | None = None
     allow_other: bool = False
     read_only: bool = False

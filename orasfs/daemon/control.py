@@ -42,12 +42,17 @@ def status(
     pid: int,
     since: float,
     registries: Mapping[str, RegistryHealth],
+    transport: str,
 ) -> dict[str, Any]:
-    """Return the document of `status.json`; `since` in seconds since the epoch."""
+    """Return the document of `status.json`; `since` in seconds since the epoch.
+
+    `transport` is the one in use, where the options may leave the choice.
+    """
     return {
         "version": version,
         "source": config.source,
         "mountpoint": config.mountpoint,
+        "transport": transport,
         "pid": pid,
         "since": timestamp(since),
         "registries": {host: _registry(health) for host, health in registries.items()},

@@ -8,7 +8,7 @@ import pytest
 from orasfs.daemon import compose
 from orasfs.daemon.config import MountConfig, parse_options
 from orasfs.errors import StorageFailure
-from orasfs.fuse.options import SessionOptions
+from orasfs.fuse.options import SessionOptions, Transport, may_pass_through
 from orasfs.store.options import Verify
 from orasfs.tree.views import ViewOptions
 
@@ -35,9 +35,19 @@ def test_the_cache_gets_its_options() -> None:
 
 
 def test_the_session_gets_its_options() -> None:
-    assert compose.session_options(configured("ro,allow_other,noexec")) == SessionOptions(
-        "registries", allow_other=True, read_only=True, flags=("noexec",)
+    given = configured("ro,allow_other,noexec,transport=device")
+    assert compose.session_options(given) == SessionOptions(
+        "registries",
+        allow_other=True,
+        read_only=True,
+        flags=("noexec",),
+        transport=Transport.DEVICE,
     )
+
+
+def test_by_default_the_transport_is_the_one_that_fits_the_process() -> None:
+    chosen = Transport.DEVICE if may_pass_through() else Transport.PYFUSE3
+    assert compose.session_options(configured("")).transport is chosen
 
 
 def test_statfs_is_that_of_the_disk_of_the_cache(tmp_path: Path) -> None:

@@ -19,12 +19,18 @@ def test_the_status_says_what_is_mounted_and_how_the_registries_fare() -> None:
     document = json.loads(
         control.as_json(
             control.status(
-                config, version="1", pid=7, since=0.0, registries={"a:1": WELL, "b": ILL}
+                config,
+                version="1",
+                pid=7,
+                since=0.0,
+                registries={"a:1": WELL, "b": ILL},
+                transport="device",
             )
         )
     )
     assert document["source"] == "registries"
     assert document["mountpoint"] == "/mnt"
+    assert (document["transport"], document["options"]["transport"]) == ("device", "auto")
     assert (document["version"], document["pid"]) == ("1", 7)
     assert document["since"] == "1970-01-01T00:00:00+00:00"
     assert document["registries"]["a:1"]["reachable"] is True

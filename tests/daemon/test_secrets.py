@@ -32,7 +32,7 @@ def test_what_a_pipe_does_not_hold_is_refused() -> None:
 
 def test_secrets_are_in_no_text_of_the_configuration() -> None:
     config = MountConfig(secrets=MountSecrets("user", SECRET, SECRET, [("X-A", SECRET)]))
-    status = control.status(config, version="1", pid=1, since=0, registries={})
+    status = control.status(config, version="1", pid=1, since=0, registries={}, transport="")
     texts = [repr(config), str(config), repr(dataclasses.asdict(config))]
     texts.append(control.as_json(status).decode())
     assert not any(SECRET in text for text in texts)
