@@ -31,6 +31,16 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.reference import is_repository, is_tag
 
 MAX_ERROR_BYTES = 64 * 1024
+# What static file servers and proxies say of a manifest.
+_GENERIC_TYPES = frozenset(
+    {
+        "application/json",
+        "application/octet-stream",
+        "binary/octet-stream",
+        "text/html",
+        "text/plain",
+    }
+)
 _NO_HEAD = frozenset({400, 401, 403, 405, 501})
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 _MAX_MESSAGE = 500
@@ -66,6 +76,7 @@ class Answer:
         url: of the request that was answered, behind redirects.
         body: bounded by the caller; empty for HEAD.
         refusal: of a 401, what authentication has to say of it.
+        may_be_done: whether the same request was sent before, and its answer was lost.
     """
 
     url: str
@@ -73,10 +84,10 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes = b""
     refusal: Refusal = Refusal()
+    may_be_done: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-        may_be_done: whether the same request was sent before, and its answer was lost.
 class ContentRange:
     """`Content-Range: bytes first-last/total`; `last` is inclusive, total None if unknown."""
 
@@ -84,7 +95,6 @@ class ContentRange:
     last: int
     total: int | None
 
-    may_be_done: bool = False
 
 def manifest_path(repository: str, reference: str) -> str:
     """Return the path of end-3."""
@@ -246,7 +256,7 @@ def descriptor_of(answer: Answer, reference: str) -> Descriptor | None:
     media_type = mediatype.strip_parameters(answer.headers.get("content-type", ""))
     length = answer.headers.get("content-length", "")
     digest = header_digest(answer) or _digest(reference)
-    if digest is None or not mediatype.is_valid(media_type):
+    if digest is None or not mediatype.is_valid(media_type) or media_type in _GENERIC_TYPES:
         return None
     if not length.isascii() or not length.isdigit() or len(length) > 18 or int(length) == 0:
         return None
