@@ -189,6 +189,7 @@ def filesystem_options(config: MountConfig) -> FilesystemOptions:
         wait_seconds=config.wait_seconds,
         pin=config.pin,
         catalog_complete=config.catalog_complete,
+        edits=config.edits,
         view=ViewOptions(
             media_type=config.media_type,
             images=config.merge_images,

@@ -41,6 +41,7 @@ class MountConfig:
         allow_links: pack links that no pull would restore.
         may_delete: whether tags and manifests can be removed.
         is_eager: whether blobs of drafts are uploaded before the commit.
+        edits: whether a write into what is committed begins a draft on top of it.
         kernel_flags: mount options that the kernel understands by itself.
         hosts_directories: where mirrors are looked up in place of the usual directories.
         credential_files: those to look into in place of the usual ones.
@@ -73,6 +74,7 @@ class MountConfig:
     allow_links: bool = False
     may_delete: bool = False
     is_eager: bool = False
+    edits: bool = False
     log_level: str = "INFO"
     log_file: Path | None = None
     kernel_flags: tuple[str, ...] = ()
@@ -104,7 +106,6 @@ IGNORED = frozenset(
 KERNEL_FLAGS = frozenset({"noexec"})
 LATER = frozenset(
     {
-        *("edit",),
         *("index",),
     }
 )
@@ -244,6 +245,7 @@ _FLAGS: dict[str, dict[str, Any]] = {
     "rw": {"read_only": False},
     "delete": {"may_delete": True},
     "eager": {"is_eager": True},
+    "edit": {"edits": True},
 }
 
 

@@ -44,7 +44,7 @@ async def become(
         if ino == top_ino:
             continue
         path = _path(node, draft)
-        new = await _walk(found, path) if path is not None else None
+        new = await walk(found, path) if path is not None else None
         if inodes.lookups(ino):
             gone = BrokenNode(node.key, node.errors, "it was in a draft, which is committed")
             inodes.replace(ino, new or gone)
@@ -60,11 +60,11 @@ def _path(node: StagedNode, draft: Draft) -> Path | None:
     return (METADATA_NAME, *parts) if is_metadata else tuple(parts)
 
 
-async def _walk(found: dict[Path, Node | None], path: Path) -> Node | None:
-    """Return the node at a path of the artifact, None if there is none; remembers the way."""
+async def walk(found: dict[Path, Node | None], path: Path) -> Node | None:
+    """Return the node at a path of what is found at (), None if there is none; remember it."""
     if path in found:
         return found[path]
-    parent = await _walk(found, path[:-1])
+    parent = await walk(found, path[:-1])
     node: Node | None = None
     if parent is not None:
         try:

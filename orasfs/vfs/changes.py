@@ -12,6 +12,8 @@ from functools import partial
 from orasfs.errors import NotPermitted, ReadOnly
 from orasfs.staging.changes import AttrChanges
 from orasfs.vfs import xattrs
+from orasfs.vfs.editing import ORDERS, Editing
+from orasfs.vfs.nodes.artifact import EDIT, ArtifactNode
 from orasfs.vfs.nodes.base import Writer
 from orasfs.vfs.operations import Attr, Entry, Fh, Ino, OpenFile
 from orasfs.vfs.tables import Tables
@@ -20,12 +22,13 @@ from orasfs.vfs.tables import Tables
 class Changes:
     """Implements `orasfs.vfs.operations.ChangeOperations`."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, editing: Editing) -> None:
         self._tables = tables
+        self._editing = editing
 
     async def mkdir(self, parent: Ino, name: str, mode: int) -> Entry:
         """Make a directory, a draft or a local namespace."""
-        node = self._tables.inodes.node(parent)
+        node = await self._editing.writable(parent)
         with self._tables.remembering(node, f"mkdir {name}"):
             work = partial(node.make_directory, name, mode)
             found = await self._tables.wait(node, work)
@@ -35,14 +38,14 @@ class Changes:
         self, parent: Ino, name: str, mode: int, flags: int
     ) -> tuple[Entry, OpenFile]:
         """Make a file and open it."""
-        node = self._tables.inodes.node(parent)
+        node = await self._editing.writable(parent)
         with self._tables.remembering(node, f"create {name}"):
             found, opened = await node.make_file(name, mode, flags)
         return self._tables.entry(found), self._tables.open_file(found.node, opened)
 
     async def mknod(self, parent: Ino, name: str, mode: int) -> Entry:
         """Make a regular file."""
-        node = self._tables.inodes.node(parent)
+        node = await self._editing.writable(parent)
         with self._tables.remembering(node, f"mknod {name}"):
             if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
                 node.check_changeable()
@@ -53,7 +56,7 @@ class Changes:
 
     async def symlink(self, parent: Ino, name: str, target: str) -> Entry:
         """Make a symbolic link, or what a place takes it for."""
-        node = self._tables.inodes.node(parent)
+        node = await self._editing.writable(parent)
         with self._tables.remembering(node, f"symlink {name}"):
             work = partial(node.make_symlink, name, target)
             found = await self._tables.wait(node, work)
@@ -61,20 +64,21 @@ class Changes:
 
     async def link(self, ino: Ino, parent: Ino, name: str) -> Entry:
         """Give a file another name."""
-        node, directory = self._tables.inodes.node(ino), self._tables.inodes.node(parent)
+        directory = await self._editing.writable(parent)
+        node = self._tables.inodes.node(ino)
         with self._tables.remembering(directory, f"link {name}"):
             found = await directory.make_link(node, name)
         return self._tables.entry(found)
 
     async def unlink(self, parent: Ino, name: str) -> None:
         """Remove a name."""
-        node = self._tables.inodes.node(parent)
+        node = await self._editing.writable(parent)
         with self._tables.remembering(node, f"unlink {name}"):
             await node.unlink(name)
 
     async def rmdir(self, parent: Ino, name: str) -> None:
         """Remove an empty directory."""
-        node = self._tables.inodes.node(parent)
+        node = await self._editing.writable(parent)
         with self._tables.remembering(node, f"rmdir {name}"):
             await self._tables.wait(node, partial(node.remove_directory, name))
 
@@ -82,14 +86,16 @@ class Changes:
         self, parent: Ino, name: str, new_parent: Ino, new_name: str, flags: int
     ) -> None:
         """Rename."""
-        node, target = self._tables.inodes.node(parent), self._tables.inodes.node(new_parent)
+        await self._editing.writable(new_parent)
+        node = await self._editing.writable(parent)
+        target = self._tables.inodes.node(new_parent)
         with self._tables.remembering(node, f"rename {name} {new_name}"):
             work = partial(node.rename, name, target, new_name, flags)
             await self._tables.wait(node, work)
 
     async def setattr(self, ino: Ino, changes: AttrChanges, fh: Fh | None) -> tuple[Attr, float]:
         """Change attributes."""
-        node = self._tables.inodes.node(ino)
+        node = await self._editing.writable(ino)
         opened = self._tables.files.get(fh).opened if fh is not None else None
         with self._tables.remembering(node, "setattr"):
             await node.change(changes, opened)
@@ -125,6 +131,11 @@ class Changes:
         """Set an extended attribute."""
         xattrs.check_settable(name)
         node = self._tables.inodes.node(ino)
+        if name == EDIT and value == b"1" and isinstance(node, ArtifactNode):
+            await self._editing.begin(node)
+            return
+        if name not in ORDERS:
+            node = await self._editing.writable(ino)
         with self._tables.remembering(node, f"setxattr {name}"):
             work = partial(node.set_attribute, name, value)
             await self._tables.wait(node, work)
@@ -132,7 +143,7 @@ class Changes:
     async def removexattr(self, ino: Ino, name: str) -> None:
         """Remove an extended attribute."""
         xattrs.check_name(name)
-        node = self._tables.inodes.node(ino)
+        node = await self._editing.writable(ino)
         with self._tables.remembering(node, f"removexattr {name}"):
             await node.remove_attribute(name)
 

@@ -22,6 +22,7 @@ from orasfs.vfs.becoming import become
 from orasfs.vfs.changes import Changes
 from orasfs.vfs.documents import DocumentCache
 from orasfs.vfs.drafts import Drafts, draft_key
+from orasfs.vfs.editing import Editing
 from orasfs.vfs.inodes import derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import CONTROL_NAME, Place
@@ -83,7 +84,7 @@ class Filesystem(Changes):
         mount = Mount(options, clock, nursery, DocumentCache(), Verification(), drafts)
         top = make_root(root, World(registries, mount, root))
         tables = Tables(top, Patience(nursery, options.wait_seconds))
-        super().__init__(tables)
+        super().__init__(tables, Editing(tables, mount.verification, by_itself=options.edits))
         self._mount = mount
         self._control = control_directory(derive(top.key, CONTROL_NAME, "control"), control)
         self._statfs = statfs
@@ -97,6 +98,7 @@ class Filesystem(Changes):
     def set_notifier(self, notifier: Notifier) -> None:
         """Say how to tell the kernel, once there is a session."""
         self._notifier = notifier
+        self._editing.invalidate = notifier.invalidate_entry
 
     def content_mismatch(self, digest: Digest) -> None:
         """Drop what the kernel has cached of a blob that turned out to be another."""
@@ -191,12 +193,10 @@ class Filesystem(Changes):
         return self._tables.inodes.node(ino).readlink()
 
     async def open(self, ino: Ino, flags: int) -> OpenFile:
-        """Open a file; for writing in a draft only.
-
-        Raises:
-            ReadOnly: for writing elsewhere.
-        """
+        """Open a file; for writing in a draft only, `ReadOnly` is raised elsewhere."""
         node = self._tables.inodes.node(ino)
+        if flags & _WRITE_FLAGS:
+            node = await self._editing.writable(ino)
         with self._tables.remembering(node, "open"):
             if flags & _WRITE_FLAGS:
                 opened: Opened | None = await node.open_for_writing(flags)
@@ -221,8 +221,8 @@ class Filesystem(Changes):
             return await handle.opened.reader.read(offset, size)
 
     def backing_fd(self, fh: Fh) -> int | None:
-        """Return a descriptor of a file with the same bytes, if there is one now."""
-        backed = self._tables.files.get(fh).opened.backed
+        """Return a descriptor of a file with the same bytes, if there is one for good."""
+        backed = None if self._editing.by_itself else self._tables.files.get(fh).opened.backed
         return backed.backing_fd() if backed is not None else None
 
     def release(self, fh: Fh) -> None:

@@ -6,7 +6,7 @@ INVARIANT: a snapshot only grows, and an entry's position in it is its id, so th
 comes back with an id continues exactly there (readdir, seekdir).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 from orasfs.vfs.operations import Fh
@@ -24,6 +24,12 @@ class HandleTable(Generic[HandleT]):
 
     def __len__(self) -> int:
         return len(self._handles)
+
+    def __iter__(self) -> Iterator[HandleT]:
+        return iter(list(self._handles.values()))
+
+    def __contains__(self, handle: object) -> bool:
+        return any(each is handle for each in self._handles.values())
 
     def add(self, handle: HandleT) -> Fh:
         """Return a number for the handle."""

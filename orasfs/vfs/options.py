@@ -23,6 +23,7 @@ class FilesystemOptions:
         eager_layer_bytes: packed layers up to this size are fetched for a mere stat of their
             directory, because its mode and time are in the tar.
         view: what of an artifact is shown, and how.
+        edits: a write into what is committed begins a draft on top of it.
         mountpoint: an absolute path, below which those of links are in the mount; "" if unknown.
     """
 
@@ -32,6 +33,7 @@ class FilesystemOptions:
     catalog_complete: bool = False
     eager_layer_bytes: int = 64 * 1024 * 1024
     view: ViewOptions = field(default_factory=ViewOptions)
+    edits: bool = False
     mountpoint: str = ""
 
     @property

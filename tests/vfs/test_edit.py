@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from orasfs.errors import (
-    AlreadyExists,
     InvalidInput,
     NotEmpty,
     NotFound,
@@ -261,8 +260,6 @@ async def test_what_cannot_be_edited_is_refused(
             await edited.filesystem.setxattr(await edited.ino(by_digest), "user.oras.edit", b"1")
         with pytest.raises(Unsupported, match="index"):
             await edited.filesystem.setxattr(await edited.ino("a/index"), "user.oras.edit", b"1")
-        committed = await edited.ino("a/v1")
-        await edited.edit()
-        with pytest.raises(AlreadyExists):
-            await edited.filesystem.setxattr(committed, "user.oras.edit", b"1")
+        assert "begin a draft on one of its children" in await walker.text("a/index/.oras/error")
+        assert "REPOSITORY:NEW" in await walker.text(f"{by_digest}/.oras/error")
     drafts.store.close()

@@ -25,7 +25,7 @@ from orasfs.vfs.inodes import Key, derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import METADATA_NAME
 from orasfs.vfs.nodes import tag_orders
-from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Node
+from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Node, Spot
 from orasfs.vfs.nodes.metadata import FAILED_SECONDS, MetadataNode
 from orasfs.vfs.nodes.view import Inside, ViewNode
 from orasfs.vfs.operations import FOREVER_SECONDS
@@ -41,8 +41,8 @@ _NEEDS_MANIFEST = (xattrs.ARTIFACT_TYPE, xattrs.ANNOTATION_PREFIX)
 class EditPlace(Protocol):
     """The directory in which a tag has its name."""
 
-    async def edit(self, name: str, descriptor: Descriptor) -> None:
-        """Make a draft of what the name stands for, on top of it."""
+    async def edit(self, name: str, descriptor: Descriptor) -> Node:
+        """Make a draft of what the name stands for, on top of it, or return the one there is."""
         ...
 
 
@@ -92,6 +92,11 @@ class ArtifactNode(Node):
     def attr_seconds(self) -> float:
         """For ever, once there is a digest."""
         return FOREVER_SECONDS if self._artifact else self._mount.options.tag_ttl_seconds
+
+    @property
+    def spot(self) -> Spot:
+        """The top of its own artifact."""
+        return Spot(self)
 
     def bind(self, descriptor: Descriptor) -> bool:
         """Take the digest if there is none yet; tell whether the node has this one now."""
@@ -177,14 +182,31 @@ class ArtifactNode(Node):
         else:
             await super().set_attribute(name, value)
 
+    async def begin_edit(self) -> Node:
+        """Make a draft on top of what it is; return the draft's top directory.
+
+        Raises:
+            Unsupported: it has no name that a draft could have, or is nothing that can be edited.
+        """
+        if self._target.digest is not None:
+            raise Unsupported(
+                "a digest names one manifest for ever: edit it by its tag, or begin a draft on it "
+                f"by mkdir REPOSITORY:NEW; setfattr -n {xattrs.PREFIX}base -v @DIGEST "
+                "REPOSITORY:NEW"
+            )
+        if self.origin is None:
+            raise Unsupported(
+                "the mount shows one artifact and has no place for a draft: "
+                f"mount {self._state.place} to edit it"
+            )
+        artifact = await self._resolved()
+        place, name = self.origin
+        return await place.edit(name, artifact.descriptor)
+
     async def _edit(self, value: bytes) -> None:
         if value != b"1":
             raise InvalidInput(f"{EDIT}: expected 1")
-        if self.origin is None or self._target.digest is not None:
-            raise Unsupported("only what a tag names can be edited: name it by its tag")
-        artifact = await self._resolved()
-        place, name = self.origin
-        await place.edit(name, artifact.descriptor)
+        await self.begin_edit()
 
     def _bound(self, descriptor: Descriptor) -> Artifact:
         artifact = self._artifact
@@ -211,14 +233,14 @@ class ArtifactNode(Node):
 
     async def _root(self, artifact: Artifact) -> ViewNode:
         inside = self._inside(artifact)
-        return ViewNode(inside.key, inside, await artifact.root())
+        return ViewNode(inside.key, inside, await artifact.root()).placed(Spot(self))
 
     def _root_now(self) -> ViewNode | None:
         if self._artifact is None:
             return None
         root = self._artifact.root_now()
         inside = self._inside(self._artifact)
-        return ViewNode(inside.key, inside, root) if root else None
+        return ViewNode(inside.key, inside, root).placed(Spot(self)) if root else None
 
     async def _metadata(self, artifact: Artifact) -> Found | None:
         """Return the metadata directory, None if the artifact has a title `.oras`, which wins.

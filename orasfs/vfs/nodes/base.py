@@ -11,7 +11,7 @@ import stat
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import NoReturn, Protocol, Self, runtime_checkable
 
 import trio
 
@@ -65,6 +65,18 @@ class Listed:
 
     name: str
     found: Found
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where something committed is: at a path below the top directory of an artifact."""
+
+    top: "Node"
+    path: tuple[str, ...] = ()
+
+    def below(self, name: str) -> "Spot":
+        """Return where a name in it is."""
+        return Spot(self.top, (*self.path, name))
 
 
 class Listing(Protocol):
@@ -145,9 +157,10 @@ class Node:
         errors: where its failures are remembered for `.oras/error`.
     """
 
-    __slots__ = ("__weakref__", "errors", "key")
+    __slots__ = ("__weakref__", "_spot", "errors", "key")
 
     def __init__(self, key: Key, errors: ErrorLog) -> None:
+        self._spot: Spot | None = None
         self.key = key
         self.errors = errors
 
@@ -158,6 +171,16 @@ class Node:
     def is_local(self) -> bool:
         """Whether changes below need no network, and so no deadline."""
         return False
+
+    @property
+    def spot(self) -> Spot | None:
+        """Where it is in what is committed, if an edit can make it a part of a draft."""
+        return self._spot
+
+    def placed(self, spot: Spot | None) -> Self:
+        """Learn where it is, and return itself."""
+        self._spot = spot
+        return self
 
     @property
     def content_digest(self) -> Digest | None:
@@ -288,6 +311,10 @@ class Node:
     def open_for_writing(self, flags: int) -> Awaitable[Opened]:
         """Open the file with these flags."""
         self._refuse(flags)
+
+    def begin_edit(self) -> Awaitable["Node"]:
+        """Make a draft on top of what this is the top directory of; return the draft's."""
+        self._refuse()
 
     def sync_directory(self, *, data_only: bool) -> Awaitable[None]:
         """Make the names in the directory durable."""

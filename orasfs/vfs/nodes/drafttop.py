@@ -6,6 +6,8 @@ Owns what is particular of the top: the metadata directory, and the orders that 
 
 from typing import Protocol
 
+import trio
+
 from orasfs.oci.descriptor import Descriptor
 from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
@@ -19,6 +21,7 @@ from orasfs.vfs.nodes.files import LiveNode
 
 COMMIT = f"{xattrs.PREFIX}commit"
 BASE = f"{xattrs.PREFIX}base"
+EDIT = f"{xattrs.PREFIX}edit"
 DISCARD = f"{xattrs.PREFIX}discard"
 CANCEL = b"0"
 
@@ -92,7 +95,9 @@ class DraftTopNode(StagedDirectoryNode):
 
     async def set_attribute(self, name: str, value: bytes) -> None:
         """Set an attribute, or take an order: to commit ("0" cancels that), or to discard."""
-        if name == BASE:
+        if name == EDIT:
+            await trio.lowlevel.checkpoint()  # it can be written already
+        elif name == BASE:
             await self.place.rebase(self.draft, value.decode("utf-8", "replace"))
         elif name == DISCARD:
             await self._drafts.discard(self.draft)

@@ -143,9 +143,9 @@ class PlaceNode(Node):
             super().check_changeable()
         raise NotPermitted("files are written into a draft: mkdir REPOSITORY:TAG begins one")
 
-    async def edit(self, name: str, descriptor: Descriptor) -> None:
+    async def edit(self, name: str, descriptor: Descriptor) -> Node:
         """Make a draft of what a name stands for, on top of it."""
-        await self.drafts.edit(name, descriptor)
+        return (await self.drafts.edit(name, descriptor)).node
 
     async def rebase(self, draft: Draft, text: str) -> None:
         """Give an empty draft the content of another artifact."""

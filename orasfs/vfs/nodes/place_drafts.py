@@ -219,21 +219,25 @@ class PlaceDrafts:
         # Not for ever: by this name the kernel later finds the tag, which may move.
         return Found(node, self.mount.options.tag_ttl_seconds)
 
-    async def edit(self, name: str, descriptor: Descriptor) -> None:
-        """Make what is committed under a name a draft on top of itself.
+    async def edit(self, name: str, descriptor: Descriptor) -> Found:
+        """Make what is committed under a name a draft on top of itself, unless it is one.
 
         Raises:
             Unsupported: it is an index, or a container image's merged filesystem.
-            AlreadyExists: it is a draft already.
+            AlreadyExists: the name is another draft's.
         """
         drafts = self._drafts()
         key = draft_key(self.place, name)
         base = BaseReference(key.registry, key.repository, descriptor)
+        present = drafts.store.find(key)
+        if present is not None and present.base == base:
+            return self._found(present, drafts)
         await self.bases.check_editable(base)
         draft = drafts.store.create(key, base, descriptor.digest)
         await self.bases.fill(draft, drafts)
         if drafts.tagging is not None:
             drafts.tagging.tell(Place(key.registry, key.repository), key.tag or key.name)
+        return self._found(draft, drafts)
 
     async def refer(self, name: str, base: BaseReference) -> None:
         """Begin a draft that is an artifact from elsewhere, as it is.

@@ -25,6 +25,7 @@ from orasfs.vfs.nodes.base import (
     Listed,
     Missing,
     Node,
+    Spot,
     Stat,
 )
 from orasfs.vfs.nodes.files import (
@@ -149,11 +150,12 @@ class ViewNode(Node):
             return Missing()
         if isinstance(located, Broken):
             raise InvalidContent(f"{name}: {located.reason}")
-        return Found(self._node(name, located, is_final=is_final))
+        node = self._node(name, located, is_final=is_final)
+        return Found(node.placed(self._below(name)))
 
     def _entries(self, indexes: merge.Indexes) -> Iterator[Listed]:
         for name, located in merge.entries(self._directory, indexes):
-            node = self._node(name, located)
+            node = self._node(name, located).placed(self._below(name))
             # Zero timeouts make the first use a lookup, which fails or fetches.
             seconds = FOREVER_SECONDS if node.attr_seconds else 0.0
             yield Listed(name, Found(node, seconds))
@@ -178,6 +180,9 @@ class ViewNode(Node):
                 key = derive(inside.key, "member", digest, layer.root, str(member.ordinal))
                 kind = SymlinkNode if member.kind == MemberKind.SYMLINK else MemberFileNode
                 return kind(key, artifact, layer, member, is_final=is_final)
+
+    def _below(self, name: str) -> Spot | None:
+        return self.spot.below(name) if self.spot is not None else None
 
     def _is_static_leaf(self, name: str) -> bool:
         """Tell whether the manifest alone decides what has this name."""

@@ -1,0 +1,121 @@
+"""Lets the inodes of what is committed be those of a draft on top of it: edits, ordered or not.
+
+Owns the step from each inode that the kernel holds of an artifact to what has its path in the
+draft, so that whoever is in there stays in there; the opposite of `orasfs.vfs.becoming`. With `-o
+edit` a write is an order to edit.
+
+INVARIANT: an inode is replaced before anything is written, and shows the same before and after.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from orasfs.errors import AlreadyExists, OrasfsError, ReadOnly, Unsupported
+from orasfs.vfs import xattrs
+from orasfs.vfs.becoming import Path, walk
+from orasfs.vfs.inodes import Key
+from orasfs.vfs.nodes.base import Node, Opened
+from orasfs.vfs.operations import Ino
+from orasfs.vfs.tables import Tables
+from orasfs.vfs.verification import Verification
+
+# Attributes by which something is ordered, rather than said of what is committed.
+ORDERS = frozenset(
+    xattrs.PREFIX + name for name in ("edit", "commit", "discard", "base", "tag", "remove")
+)
+
+
+class Editing:
+    """Begins edits.
+
+    Args:
+        tables: inodes and handles of the mount.
+        verification: follows the open readers of blobs.
+        by_itself: whether a write begins an edit.
+
+    Attributes:
+        by_itself: the same.
+        invalidate: lets the kernel ask again for a name in a directory.
+    """
+
+    def __init__(self, tables: Tables, verification: Verification, *, by_itself: bool) -> None:
+        self._tables = tables
+        self._verification = verification
+        self.by_itself = by_itself
+        self.invalidate: Callable[[Ino, str], None] = lambda _ino, _name: None
+
+    async def writable(self, ino: Ino) -> Node:
+        """Return the node of an inode that is about to be changed.
+
+        Raises:
+            ReadOnly: it is committed and cannot be edited; the artifact's `.oras/error` says why.
+            OrasfsError: the artifact cannot be had.
+        """
+        node = self._tables.inodes.node(ino)
+        if not self.by_itself or node.spot is None:
+            return node
+        try:
+            await self.begin(node.spot.top)
+        except (Unsupported, AlreadyExists) as error:
+            raise ReadOnly(str(error)) from error
+        return self._tables.inodes.node(ino)
+
+    async def begin(self, top: Node) -> None:
+        """Make a draft on top of an artifact, and the inodes of the one those of the other.
+
+        Raises:
+            Unsupported: it cannot be edited.
+            AlreadyExists: it is another one that is a draft under this name.
+            TimedOut: it takes longer; it goes on.
+            OrasfsError: the artifact cannot be had.
+        """
+        try:
+            await self._tables.patience.shared(("edit", top.key), partial(self._begin, top))
+        except OrasfsError as error:
+            top.errors.record("edit", error)
+            raise
+
+    async def _begin(self, top: Node) -> None:
+        draft = await top.begin_edit()
+        known = [
+            (ino, node, spot.path)
+            for ino, node in self._tables.inodes
+            if (spot := node.spot) is not None and spot.top.key == top.key
+        ]
+        found: dict[Path, Node | None] = {(): draft}
+        replaced: dict[Key, Node] = {}
+        numbers = {path: ino for ino, _, path in known}
+        for ino, node, path in known:
+            new = await walk(found, path)
+            if new is None or not self._tables.inodes.lookups(ino):
+                continue
+            if self._is_with_the_kernel(node):
+                self.invalidate(numbers.get(path[:-1], ino), path[-1])
+                continue
+            self._tables.inodes.replace(ino, new)
+            replaced[node.key] = new
+        await self._replace_in_handles(replaced)
+
+    def _is_with_the_kernel(self, node: Node) -> bool:
+        """Tell whether the kernel may read an open file by itself: then its inode stays so."""
+        handles = self._tables.files
+        return any(each.node is node and each.opened.backed is not None for each in handles)
+
+    async def _replace_in_handles(self, replaced: Mapping[Key, Node]) -> None:
+        for directory in self._tables.directories:
+            directory.node = replaced.get(directory.node.key, directory.node)
+        for handle in self._tables.files:
+            staged = replaced.get(handle.node.key)
+            if staged is None:
+                continue
+            opened = staged.open_now() or await staged.open()
+            if handle not in self._tables.files:  # closed meanwhile
+                opened.reader.close()
+                continue
+            self._close(handle.opened)
+            handle.node, handle.opened = staged, opened
+
+    def _close(self, opened: Opened) -> None:
+        if opened.digest is not None:
+            self._verification.closed(opened.digest, opened.reader)
+        opened.reader.close()
