@@ -50,7 +50,10 @@ class Channel:
         """
         while True:
             try:
-                return self._view[: os.readv(self._fd, [self._buffer])]
+                length = os.readv(self._fd, [self._buffer])
+                if not length:
+                    raise SessionEnded("end of file")
+                return self._view[:length]
             except BlockingIOError:
                 return None
             except OSError as error:
