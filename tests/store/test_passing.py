@@ -1,179 +1,434 @@
-"""Reading on where the cache cannot keep what is read."""
+"""Layers that are shown while they pass: what is readable when, and what is taken back."""
 
-import errno
+import gzip
+import io
+import logging
 import os
+import tarfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
+import trio.testing
 
-from orasfs.errors import ContentMismatch
-from orasfs.oci.storage import BlobReader
-from orasfs.store import disk, ingest, passing
-from orasfs.store.budget import Budget
+from orasfs.errors import ConnectionRefused, ContentMismatch, ContentRefused, InvalidContent
+from orasfs.oci.digest import Digest
 from orasfs.store.cache import Cache
 from orasfs.store.options import CacheOptions, Verify
-from orasfs.store.passing import CHUNK_BYTES
 from orasfs.store.repository import CachedRepository
+from orasfs.tree.layerindex import OWN_BLOB_BYTES, LayerIndex
+from orasfs.tree.layers import Layer, PassingLayer
+from orasfs.tree.node import PackedLayer
+from orasfs.tree.partialindex import NotKnownYet
+from tests.conftest import ExpectLog
 from tests.fakes.source import MemorySource
 
-SIZE = 5 * CHUNK_BYTES + 1234
-CONTENT = os.urandom(SIZE)
-TOO_SMALL = Budget(size=SIZE // 2)
-LAZY = CacheOptions(budget=TOO_SMALL, lazy_bytes=SIZE // 2)
-STRICT = CacheOptions(budget=TOO_SMALL)
+FIRST, SECOND, LARGE = b"first" * 100, os.urandom(300_000), os.urandom(OWN_BLOB_BYTES + 5)
+
+Add = Callable[[tarfile.TarFile], None]
+
+
+def file(name: str, content: bytes) -> Add:
+    def add(archive: tarfile.TarFile) -> None:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+
+    return add
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> Add:
+    def add(archive: tarfile.TarFile) -> None:
+        member = tarfile.TarInfo(name)
+        member.type, member.linkname = kind, target
+        archive.addfile(member)
+
+    return add
+
+
+def directory(name: str, mode: int = 0o750) -> Add:
+    def add(archive: tarfile.TarFile) -> None:
+        member = tarfile.TarInfo(name)
+        member.type, member.mode, member.mtime = tarfile.DIRTYPE, mode, 7
+        archive.addfile(member)
+
+    return add
+
+
+def tar_of(*members: Add) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for add in members:
+            add(archive)
+    return buffer.getvalue()
+
+
+def packed(source: MemorySource, tar: bytes, content_digest: Digest | None = None) -> PackedLayer:
+    blob = gzip.compress(tar, 0)  # stored, so that places in the blob are about those in the tar
+    return PackedLayer(source.add_blob(blob), "docs", content_digest)
 
 
 @asynccontextmanager
-async def cached(
-    root: Path, source: MemorySource, options: CacheOptions = STRICT
-) -> AsyncIterator[CachedRepository]:
+async def repository_at(
+    root: Path, source: MemorySource, verify: Verify = Verify.LAZY, lazy_bytes: int = 1000
+) -> AsyncIterator[tuple[CachedRepository, list[Digest]]]:
+    told: list[Digest] = []
     async with trio.open_nursery() as nursery:
-        cache = Cache(root, nursery, options=options)
-        with trio.fail_after(20):
-            yield cache.repository(source, "host", "a")
+        options = CacheOptions(failure_seconds=0.05, lazy_bytes=lazy_bytes, verify=verify)
+        cache = Cache(root, nursery, options=options, on_mismatch=told.append)
+        with trio.fail_after(30):
+            yield cache.repository(source, "host", "a"), told
             await cache.aclose()
         nursery.cancel_scope.cancel()
 
 
-async def read_all(reader: BlobReader) -> bytes:
-    pieces = [await reader.read(start, 100_000) for start in range(0, reader.size, 100_000)]
-    return b"".join(pieces)
+async def locate(layer: PassingLayer, path: str) -> int | None:
+    while True:
+        try:
+            return layer.index.locate(path)
+        except NotKnownYet:
+            await layer.wait_for_more()
 
 
-def kept(root: Path) -> list[Path]:
-    places = (root / "blobs", root / "ingest")
-    return [path for place in places for path in place.rglob("*") if path.is_file()]
-
-
-async def test_what_is_larger_than_the_cache_is_verified_and_not_kept(tmp_path: Path) -> None:
-    source = MemorySource()
-    descriptor = source.add_blob(CONTENT)
-    async with cached(tmp_path, source) as repository:
-        reader = await repository.open_blob(descriptor)
-        assert reader.is_verified
-        assert await read_all(reader) == CONTENT
-        assert len(source.streams) == 1
-        reader.close()
-    assert kept(tmp_path) == []
-
-
-async def test_a_large_one_is_read_from_where_it_is_wanted(tmp_path: Path) -> None:
-    source = MemorySource()
-    descriptor = source.add_blob(CONTENT)
-    async with cached(tmp_path, source, LAZY) as repository:
-        reader = await repository.open_blob(descriptor)
-        start = 3 * CHUNK_BYTES + 17
-        assert await reader.read(start, 100) == CONTENT[start : start + 100]
-        assert source.bytes_sent == CHUNK_BYTES
-        assert reader.read_now(start + 5, 20) == CONTENT[start + 5 : start + 25]
-        assert await reader.read(start, SIZE) == CONTENT[start:]
-        assert len(source.streams) == 1, "what follows comes by the same stream"
-        assert await reader.read(SIZE, 10) == b""
+async def content(layer: PassingLayer | Layer, path: str) -> bytes:
+    is_whole = isinstance(layer.index, LayerIndex)
+    ordinal = (
+        layer.index.locate(path) if is_whole else await locate(cast("PassingLayer", layer), path)
+    )
+    assert ordinal is not None
+    reader = layer.open_member(ordinal)
+    try:
+        return await reader.read(0, reader.size)
+    finally:
         reader.close()
 
 
-async def test_source_that_ignores_ranges_is_read_right(tmp_path: Path) -> None:
+TAR = tar_of(
+    directory("docs"),
+    file("docs/first", FIRST),
+    link("docs/near", "first"),
+    link("docs/sub/far", "../first"),
+    file("docs/second", SECOND),
+    file("docs/large", LARGE),
+    link("docs/hard", "docs/first", tarfile.LNKTYPE),
+)
+GATE = 200_000  # in the middle of the second file
+
+
+async def test_member_is_read_before_the_layer_has_ended(tmp_path: Path) -> None:
     source = MemorySource()
-    source.ignores_ranges = True
-    descriptor = source.add_blob(CONTENT)
-    async with cached(tmp_path, source, LAZY) as repository:
-        reader = await repository.open_blob(descriptor)
-        for start in (4 * CHUNK_BYTES, 5, 2 * CHUNK_BYTES - 1):
-            assert await reader.read(start, 300_000) == CONTENT[start : start + 300_000]
+    layer = packed(source, TAR)
+    source.gate_at = GATE
+    async with repository_at(tmp_path, source) as (repository, _):
+        passing = await repository.begin_layer(layer)
+        assert repository.layer_now(layer) is None
+        assert await content(passing, "docs/first") == FIRST
+        ordinal = await locate(passing, "docs/second")
+        assert ordinal is not None
+        reader = passing.open_member(ordinal)
+        assert await reader.read(0, 100_000) == SECOND[:100_000], "a part that has passed"
+        was_verified = reader.is_verified
+        source.gate.set()
+        assert await reader.read(0, len(SECOND)) == SECOND
+        assert await content(passing, "docs/large") == LARGE
+        opened = await repository.open_layer(layer)
+        assert await reader.read(5, 10) == SECOND[5:15], "a reader outlives the pass"
+        assert (was_verified, reader.is_verified) == (False, True)
         reader.close()
+        assert opened.index.locate("docs/second") == ordinal
+        await passing.wait_for_more()
+        assert passing.index is opened.index, "who looks in it uses the whole index now"
+    assert len(source.streams) == 1
 
 
-@pytest.mark.parametrize("wrong", [CONTENT[:-1], CONTENT + b"x", CONTENT[:-1] + b"x"])
-async def test_wrong_bytes_are_not_served(tmp_path: Path, wrong: bytes) -> None:
+async def test_name_that_is_missing_is_known_at_the_end_only(tmp_path: Path) -> None:
     source = MemorySource()
-    descriptor = source.add_blob(CONTENT)
-    source.served[descriptor.digest] = wrong
-    async with cached(tmp_path, source) as repository:
-        reader = await repository.open_blob(descriptor)
+    layer = packed(source, TAR)
+    source.gate_at = GATE
+    async with repository_at(tmp_path, source) as (repository, _):
+        passing = await repository.begin_layer(layer)
+        found: list[int | None] = []
+
+        async def look() -> None:
+            found.append(await locate(passing, "docs/none"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            assert await content(passing, "docs/first") == FIRST
+            assert found == []
+            source.gate.set()
+        assert found == [None]
+
+
+async def test_listing_waits_for_the_end(tmp_path: Path) -> None:
+    source = MemorySource()
+    layer = packed(source, TAR)
+    source.gate_at = GATE
+    async with repository_at(tmp_path, source) as (repository, _):
+        passing = await repository.begin_layer(layer)
+        with pytest.raises(NotKnownYet):
+            passing.index.children(0)
+
+
+async def test_symlink_that_goes_up_is_not_shown_before_the_layer_is_judged(
+    tmp_path: Path,
+) -> None:
+    source = MemorySource()
+    layer = packed(source, TAR)
+    source.gate_at = GATE
+    async with repository_at(tmp_path, source) as (repository, _):
+        passing = await repository.begin_layer(layer)
+        assert await content(passing, "docs/first") == FIRST
+        assert await locate(passing, "docs/near") is not None
+        with pytest.raises(NotKnownYet):
+            passing.index.locate("docs/sub/far")
+        source.gate.set()
+        assert await locate(passing, "docs/sub/far") is not None
+
+
+async def test_harmful_member_ends_the_view_as_soon_as_it_passes(tmp_path: Path) -> None:
+    source = MemorySource()
+    harmful = tar_of(
+        directory("docs"),
+        file("docs/first", FIRST),
+        link("docs/out", "first"),
+        file("docs/out/x", b"through a symlink"),
+        file("docs/second", SECOND),
+    )
+    layer = packed(source, harmful)
+    source.gate_at = GATE
+    async with repository_at(tmp_path, source) as (repository, _):
+        passing = await repository.begin_layer(layer)
+        with pytest.raises(ContentRefused, match="no symbolic link allowed"):
+            await locate(passing, "docs/second")
+        source.gate.set()
+        with pytest.raises(ContentRefused, match="no symbolic link allowed"):
+            await repository.open_layer(layer)
+
+
+async def test_layer_that_is_refused_at_its_end_takes_back_what_was_shown(tmp_path: Path) -> None:
+    source = MemorySource()
+    refused = tar_of(
+        directory("docs"),
+        file("docs/first", FIRST),
+        file("docs/second", SECOND),
+        file("beside", b""),
+    )
+    layer = packed(source, refused)
+    source.gate_at = GATE
+    async with repository_at(tmp_path, source) as (repository, told):
+        passing = await repository.begin_layer(layer)
+        ordinal = await locate(passing, "docs/first")
+        assert ordinal is not None
+        reader = passing.open_member(ordinal)
+        assert await reader.read(0, 5) == FIRST[:5]
+        source.gate.set()
+        with pytest.raises(ContentRefused, match="outside"):
+            await repository.open_layer(layer)
+        assert reader.read_now(0, 5) is None
+        with pytest.raises(ContentRefused, match="outside"):
+            await reader.read(0, 5)
+        with pytest.raises(ContentRefused, match="outside"):
+            await repository.begin_layer(layer)
+        assert told == [layer.descriptor.digest]
+
+
+async def test_wrong_bytes_that_were_shown_are_taken_back(
+    tmp_path: Path, expect_log: ExpectLog
+) -> None:
+    expect_log(logging.ERROR, "wrong bytes were served")
+    source = MemorySource()
+    layer = packed(source, TAR)
+    right = source.blobs[layer.descriptor.digest]
+    source.served[layer.descriptor.digest] = right[:-1] + bytes([right[-1] ^ 1])
+    source.gate_at = GATE
+    async with repository_at(tmp_path, source) as (repository, told):
+        passing = await repository.begin_layer(layer)
+        ordinal = await locate(passing, "docs/first")
+        assert ordinal is not None
+        reader = passing.open_member(ordinal)
+        assert await reader.read(0, 5) == FIRST[:5]
+        source.gate.set()
         with pytest.raises(ContentMismatch):
-            await reader.read(0, 10)
-        reader.close()
+            await content(passing, "docs/hard")
+        assert reader.read_now(0, 5) is None
+        with pytest.raises(ContentMismatch):
+            await reader.read(0, 5)
+        assert told == [layer.descriptor.digest]
+    assert not list((tmp_path / "orasfs").glob("layers/*/*/index"))
+    assert list((tmp_path / "ingest").glob("*.tmp")) == []
 
 
-async def test_bytes_that_become_others_are_not_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(passing, "WINDOW_BYTES", 2 * CHUNK_BYTES)
-    source = MemorySource()
-    descriptor = source.add_blob(CONTENT)
-    async with cached(tmp_path, source) as repository:
-        reader = await repository.open_blob(descriptor)
-        assert await reader.read(0, 10) == CONTENT[:10]
-        place = 4 * CHUNK_BYTES + 5
-        source.served[descriptor.digest] = CONTENT[:place] + b"?" + CONTENT[place + 1 :]
-        with pytest.raises(ContentMismatch, match="others before"):
-            await reader.read(place, 1)
-        reader.close()
-
-
-def fail(monkeypatch: pytest.MonkeyPatch, number: int, after: int) -> None:
-    """Let the disk refuse all writing after so many writes."""
-    write = disk.write_fully
-    done = 0
-
-    def failing(fd: int, content: bytes | memoryview, offset: int) -> None:
-        nonlocal done
-        done += 1
-        if done > after:
-            raise OSError(number, os.strerror(number))
-        write(fd, content, offset)
-
-    monkeypatch.setattr(disk, "write_fully", failing)
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-@pytest.mark.parametrize("verify", [Verify.LAZY, Verify.STRICT])
-@pytest.mark.parametrize("after", [0, 4, 7])
-async def test_a_disk_that_fails_fails_no_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, verify: Verify, after: int
+@pytest.mark.parametrize("reason", ["strict", "untrusted", "small"])
+async def test_nothing_is_shown_before_it_is_verified_where_that_is_the_rule(
+    tmp_path: Path, reason: str
 ) -> None:
     source = MemorySource()
-    source.chunk_bytes = 100_000
-    descriptor = source.add_blob(CONTENT)
-    options = CacheOptions(verify=verify, lazy_bytes=1000)
-    async with cached(tmp_path, source, options) as repository:
-        fail(monkeypatch, number, after)
-        reader = await repository.open_blob(descriptor)
-        assert await read_all(reader) == CONTENT
-        reader.close()
-        monkeypatch.undo()
+    layer = packed(source, TAR)
+    source.is_trusted = reason != "untrusted"
+    source.gate_at = len(source.blobs[layer.descriptor.digest]) - 1
+    verify = Verify.STRICT if reason == "strict" else Verify.LAZY
+    lazy_bytes = 64 << 20 if reason == "small" else 1000
+    async with repository_at(tmp_path, source, verify, lazy_bytes) as (repository, _):
+        begun: list[PassingLayer] = []
+
+        async def begin() -> None:
+            begun.append(await repository.begin_layer(layer))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(begin)
+            await trio.to_thread.run_sync(source.at_gate.wait)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert begun == []
+            source.gate.set()
+        assert await content(begun[0], "docs/second") == SECOND
 
 
-async def test_a_cache_that_cannot_be_written_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expect_log: Callable[[int, str], None]
+async def test_pass_begins_anew_when_what_an_earlier_run_left_was_wrong(tmp_path: Path) -> None:
+    source = MemorySource()
+    layer = packed(source, TAR)
+    right = source.blobs[layer.descriptor.digest]
+    digest = layer.descriptor.digest
+    (tmp_path / "ingest").mkdir(parents=True)
+    left = tmp_path / "ingest" / f"sha256-{digest.hex}.partial"
+    left.write_bytes(right[:1000] + b"wrong" + right[1005:250_000])
+    async with repository_at(tmp_path, source, lazy_bytes=64 << 20) as (repository, told):
+        opened = await repository.open_layer(layer)
+        assert await content(opened, "docs/second") == SECOND
+        assert told == []
+
+
+async def test_large_members_are_blobs_that_versions_of_a_layer_share(tmp_path: Path) -> None:
+    source = MemorySource()
+    first = packed(source, tar_of(directory("docs"), file("docs/a", LARGE), file("docs/b", b"1")))
+    second = packed(source, tar_of(directory("docs"), file("docs/b", b"2"), file("docs/c", LARGE)))
+    async with repository_at(tmp_path, source) as (repository, _):
+        for layer, path in ((first, "docs/a"), (second, "docs/c")):
+            opened = await repository.open_layer(layer)
+            assert opened.index.blobs == 1
+            assert opened.index.slab_size == 1
+            assert await content(opened, path) == LARGE
+    blobs = [path.name for path in (tmp_path / "blobs/sha256").iterdir()]
+    assert blobs.count(Digest.of(LARGE).hex) == 1
+    assert (tmp_path / "blobs/sha256" / Digest.of(LARGE).hex).read_bytes() == LARGE
+
+
+async def test_bytes_that_are_gone_are_passed_again_and_the_index_is_kept(tmp_path: Path) -> None:
+    source = MemorySource()
+    layer = packed(source, TAR)
+    async with repository_at(tmp_path, source) as (repository, _):
+        opened = await repository.open_layer(layer)
+        ordinal = opened.index.locate("docs/large")
+    for path in ("layers/*/*/slab", "../blobs/*/*"):
+        for found in (tmp_path / "orasfs").glob(path):
+            found.unlink()
+    async with repository_at(tmp_path, source) as (repository, _):
+        opened = await repository.open_layer(layer)
+        assert len(source.streams) == 1, "names need no bytes"
+        assert opened.index.locate("docs/large") == ordinal
+        async with trio.open_nursery() as nursery:
+            for path, wanted in (("docs/large", LARGE), ("docs/first", FIRST)) * 3:
+
+                async def read(path: str = path, wanted: bytes = wanted) -> None:
+                    assert await content(opened, path) == wanted
+
+                nursery.start_soon(read)
+        assert len(source.streams) == 2
+
+
+async def test_bytes_that_are_gone_and_cannot_be_had_are_the_failure_of_the_source(
+    tmp_path: Path,
 ) -> None:
     source = MemorySource()
-    descriptor, other = source.add_blob(CONTENT), source.add_blob(b"other")
-    manifest = source.add_manifest(b'{"schemaVersion":2,"config":{},"layers":[]}', "v1")
-    options = CacheOptions()
-    async with cached(tmp_path, source, options) as repository:
-        reader = await repository.open_blob(descriptor)
-        assert await read_all(reader) == CONTENT
-        reader.close()
-        await repository.resolve("v1")
+    layer = packed(source, TAR)
+    async with repository_at(tmp_path, source) as (repository, _):
+        await repository.open_layer(layer)
+    for path in ("layers/*/*/slab", "../blobs/*/*"):
+        for found in (tmp_path / "orasfs").glob(path):
+            found.unlink()
+    source.open_error = ConnectionRefused("down")
+    async with repository_at(tmp_path, source) as (repository, _):
+        opened = await repository.open_layer(layer)
+        for _ in range(2):
+            with pytest.raises(ConnectionRefused):
+                await content(opened, "docs/first")
+        source.open_error = None
+        await trio.sleep(0.06)  # the failure is remembered for so long
+        assert await content(opened, "docs/first") == FIRST
 
-    def refuse(*_: object) -> None:
-        raise OSError(errno.EROFS, "read-only file system")
 
-    for name in ("open_private", "open_locked", "sweep"):
-        monkeypatch.setattr(ingest, name, refuse)
-    expect_log(30, "cache cannot be written")
-    source.streams.clear()
-    async with cached(tmp_path, source, options) as repository:
-        reader = await repository.open_blob(descriptor)
-        assert await read_all(reader) == CONTENT
-        reader.close()
-        assert source.streams == []
-        reader = await repository.open_blob(other)
-        assert await read_all(reader) == b"other"
-        reader.close()
-        expect_log(30, "manifest not kept")
-        await repository.fetch_manifest(manifest)
+async def test_random_access_is_used_where_bytes_are_gone(tmp_path: Path) -> None:
+    """The port of layers that are seekable: bytes [start, stop) of the uncompressed tar."""
+
+    class InMemory:
+        async def read(self, start: int, stop: int) -> bytes:
+            await trio.lowlevel.checkpoint()
+            return TAR[start:stop]
+
+    source = MemorySource()
+    layer = packed(source, TAR)
+    async with repository_at(tmp_path, source) as (repository, _):
+        await repository.open_layer(layer)
+    for path in ("layers/*/*/slab", "../blobs/*/*"):
+        for found in (tmp_path / "orasfs").glob(path):
+            found.unlink()
+    async with repository_at(tmp_path, source) as (repository, _):
+        repository._shared.layers.tar_reader = lambda _layer, _source: InMemory()
+        opened = await repository.open_layer(layer)
+        assert await content(opened, "docs/second") == SECOND
+        assert await content(opened, "docs/large") == LARGE
+    assert len(source.streams) == 1
+
+
+async def test_head_of_a_large_layer_tells_its_top_directory(tmp_path: Path) -> None:
+    source = MemorySource()
+    layer = packed(source, tar_of(directory("docs", 0o711), file("docs/a", os.urandom(5 << 20))))
+    async with repository_at(tmp_path, source) as (repository, _):
+        top = await repository.peek_layer(layer)
+        assert top is not None
+        assert (top.mode, top.mtime_ns) == (0o711, 7 * 10**9)
+        assert await repository.peek_layer(layer) == top
+    assert source.bytes_sent < 3 << 20
+    assert len(source.streams) == 1
+
+
+@pytest.mark.parametrize("reason", ["strict", "damaged", "headless"])
+async def test_head_that_tells_nothing_is_none(tmp_path: Path, reason: str) -> None:
+    source = MemorySource()
+    members = [file("docs/a", os.urandom(1 << 20))]
+    layer = packed(source, tar_of(*members))
+    if reason == "damaged":
+        layer = PackedLayer(source.add_blob(b"\x1f\x8b" + os.urandom(1 << 20)), "docs")
+    verify = Verify.STRICT if reason == "strict" else Verify.LAZY
+    async with repository_at(tmp_path, source, verify) as (repository, _):
+        assert await repository.peek_layer(layer) is None
+    assert (source.bytes_sent == 0) == (reason == "strict")
+
+
+async def test_broken_stream_that_was_shown_fails_its_readers_and_is_tried_again(
+    tmp_path: Path,
+) -> None:
+    source = MemorySource()
+    layer = packed(source, TAR)
+    source.fail_at = GATE
+    async with repository_at(tmp_path, source) as (repository, _):
+        passing = await repository.begin_layer(layer)
+        assert await content(passing, "docs/first") == FIRST
+        with pytest.raises(type(source.stream_error)):
+            await content(passing, "docs/large")
+        source.fail_at = None
+        await trio.sleep(0.06)  # the failure is remembered for so long
+        again = await repository.begin_layer(layer)
+        assert await content(again, "docs/large") == LARGE
+
+
+async def test_damage_inside_a_verified_layer_is_invalid(tmp_path: Path) -> None:
+    source = MemorySource()
+    layer = packed(source, TAR[:100_000])
+    async with repository_at(tmp_path, source) as (repository, _):
+        passing = await repository.begin_layer(layer)
+        with pytest.raises(InvalidContent, match="truncated"):
+            await content(passing, "docs/large")
