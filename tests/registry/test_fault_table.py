@@ -4,7 +4,6 @@ A clock of the wire's own, or trio's mock clock, tells the time to answer; delay
 those without luck.
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,11 +24,9 @@ from orasfs.store.cache import Cache
 from orasfs.store.chunks import CHUNK_BYTES
 from orasfs.store.options import CacheOptions, Verify
 from tests.fakes.wire import NO_FAULT, Fault, Wire, WirePools, WireTransport
-from tests.support.faulttable import FAULTS, Outcome, Row
+from tests.support.faulttable import FAULTS, Outcome, Row, documented
 from tests.support.publish import OCI_MANIFEST, manifest_of
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "ERRORS.md"
-KINDS = ("small blob", "large blob", "manifest", "tag")
 SMALL = bytes(range(250)) * 400
 LARGE = SMALL * 20  # 2,000,000 bytes, over `lazy_bytes`
 # All that is asked for to read it, and no more: what is fetched ahead would be counted or not.
@@ -133,18 +130,6 @@ async def ask(wire: Wire, work: Callable[[], object]) -> Outcome:
     except OrasfsError as error:
         failure = errno_of(error)
     return Outcome(failure, len(wire.requests), round(trio.current_time() - started, 6))
-
-
-def documented() -> dict[tuple[str, str], str]:
-    """Return the cells of the table by fault and kind."""
-    text = DOCUMENT.read_text("utf-8")
-    found = {}
-    for row in FAULTS.values():
-        match = re.search(rf"^\| {re.escape(row.words)} \|(.*)\|$", text, re.MULTILINE)
-        cells = match[1].split("|") if match else [""] * len(KINDS)
-        for kind, cell in zip(KINDS, cells, strict=True):
-            found[row.words, kind] = cell.strip()
-    return found
 
 
 @pytest.mark.parametrize("name", FAULTS)

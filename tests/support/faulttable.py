@@ -5,11 +5,15 @@ requests and seconds, and those through a mount, which see the errno.
 """
 
 import errno
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.fakes.wire import NO_FAULT, Fault
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "ERRORS.md"
+KINDS = ("small blob", "large blob", "manifest", "tag")
 HALF = 0.5  # of a body, where a fault begins in its middle
 
 
@@ -64,3 +68,15 @@ class Outcome:
     def __str__(self) -> str:
         symbol = errno.errorcode[self.errno] if self.errno else "served"
         return f"{symbol}, {self.requests}, {self.seconds:g} s"
+
+
+def documented() -> dict[tuple[str, str], str]:
+    """Return the cells of the table by fault and kind."""
+    text = DOCUMENT.read_text("utf-8")
+    found = {}
+    for row in FAULTS.values():
+        match = re.search(rf"^\| {re.escape(row.words)} \|(.*)\|$", text, re.MULTILINE)
+        cells = match[1].split("|") if match else [""] * len(KINDS)
+        for kind, cell in zip(KINDS, cells, strict=True):
+            found[row.words, kind] = cell.strip()
+    return found

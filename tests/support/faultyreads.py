@@ -27,6 +27,7 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobOpener, BlobReader
 from orasfs.registry.bulk import BulkTransport
+from orasfs.registry.circuit import CircuitPolicy
 from orasfs.registry.client import RemoteRegistry
 from orasfs.registry.endpoint import Endpoint
 from orasfs.registry.settings import RegistrySettings
@@ -38,6 +39,7 @@ from tests.fakes.wire import NO_FAULT, Fault, Wire, WirePools
 LAZY_BYTES = 64 * 1024
 ROUND_READS = 12
 MAX_FAILURES = 5
+NO_CIRCUIT = CircuitPolicy(threshold=1_000_000)  # each read shall find a fault of its own
 SETTLE_SECONDS = 0.002
 READERS = 3
 ROUND_SECONDS = 60.0
@@ -98,7 +100,7 @@ class Round:
 
     def repository(self, cache: Cache) -> BlobOpener:
         """Return the repository behind the cache."""
-        endpoint, settings = Endpoint("registry.example"), RegistrySettings()
+        endpoint, settings = Endpoint("registry.example"), RegistrySettings(circuit=NO_CIRCUIT)
         wire = self._wire
         pools = WirePools(wire, endpoint, settings)
         bulk = BulkTransport(endpoint, settings, pools=pools, wait=wire.wait, clock=wire.clock)
