@@ -45,17 +45,25 @@ class Patience:
             TimedOut: it takes longer; it goes on.
         """
         is_waiting = True
+        delivered: list[T] = []
 
         async def deliver() -> T:
             result = await work()
-            if not is_waiting:
+            if is_waiting:
+                delivered.append(result)
+            else:
                 abandon(result)
             return result
 
         try:
-            return await self.shared(("owned", next(self._serial)), deliver)
+            result = await self.shared(("owned", next(self._serial)), deliver)
+            delivered.clear()
+            return result
         finally:
             is_waiting = False
+            # It came in the very turn of the loop in which the caller gave up.
+            for result in delivered:
+                abandon(result)
 
     def _timed_out(self) -> TimedOut:
         return TimedOut(

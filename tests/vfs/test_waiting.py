@@ -51,3 +51,19 @@ async def test_what_nobody_waits_for_any_more_is_abandoned(
     assert abandoned == []
     await trio.sleep(15)
     assert abandoned == ["after 20.0"]
+
+
+async def test_what_comes_as_its_caller_is_cancelled_is_abandoned(nursery: trio.Nursery) -> None:
+    """An interrupted open must not leave an open file behind."""
+    patience = Patience(nursery, 10.0)
+    abandoned: list[str] = []
+
+    async def work() -> str:
+        await trio.lowlevel.checkpoint()
+        scope.cancel()
+        return "just then"
+
+    with trio.CancelScope() as scope:
+        await patience.owned(work, abandoned.append)
+    assert scope.cancelled_caught
+    assert abandoned == ["just then"]
