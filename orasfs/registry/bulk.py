@@ -11,11 +11,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import urllib3
 
-from orasfs.errors import RegistryFailure
+from orasfs.errors import RegistryFailure, TimedOut
 from orasfs.registry import route
 from orasfs.registry.auth import Authorizer
 from orasfs.registry.endpoint import Endpoint
@@ -91,6 +92,8 @@ class BulkTransport:
         it is too long. See `BlobStreamer.open_stream`.
         """
         stop = size if stop is None else min(stop, size)
+        if not self._traffic.downloads.take(self._closed.is_set, self._settings.total_seconds):
+            raise TimedOut(f"{subject}: too many other downloads from this registry")
         stream = ResumingStream(
             lambda range_header: self._get(path, subject, range_header),
             Span(subject=subject, size=size, start=start, stop=stop),
@@ -99,10 +102,15 @@ class BulkTransport:
             clock=self._clock,
             pause=lambda: self._traffic.pause_seconds,
             habit=self._ranges,
+            on_closed=self._traffic.downloads.give,
         )
         with self._lock:
             self._streams.add(stream)
-        stream.open()
+        try:
+            stream.open()
+        except BaseException:
+            stream.close()
+            raise
         return stream
 
     def upload(self, job: WholeJob | GrowingJob) -> None:
@@ -111,14 +119,19 @@ class BulkTransport:
         def is_cancelled() -> bool:
             return self._closed.is_set() or job.is_cancelled()
 
-        BlobUpload(
+        work = BlobUpload(
             lambda request: self._send(request, job.repository),
             replace(job, is_cancelled=is_cancelled),
             self._settings.retry,
             self._habits,
             sleep=lambda seconds: self._wait(self._closed, seconds),
             clock=self._clock,
-        ).run()
+        )
+        if job.is_growing:  # waits for whoever writes it, and so holds no slot
+            work.run()
+            return
+        with self._traffic.uploads.held(is_cancelled, job.subject):
+            work.run()
 
     def close(self) -> None:
         """Close all streams and connections. Harmless twice."""
@@ -175,6 +188,8 @@ class BulkTransport:
         url = base + request.target if is_path else request.target
         if route.origin(url) != route.origin(base):  # no credentials leave to another host
             raise RegistryFailure(f"{request.subject}: the upload's address is of another host")
+        if (seconds := self._traffic.pause_seconds) > 0:
+            self._wait(self._closed, seconds)
         attempt = self._authorizer.attempt(request.method, url, repository)
         while True:
             answer = self._send_once(request, url, attempt.headers)
@@ -221,26 +236,11 @@ class BulkTransport:
     ) -> urllib3.BaseHTTPResponse:
         """Send one request; the registry's circuit hears of the outcome, and may forbid it."""
         is_own = self._endpoint.owns(url)
-        circuit = self._traffic.circuit
-        host = self._endpoint.host
-        refusal = (self._traffic.refusal(host) or circuit.refusal(host)) if is_own else None
-        if refusal is not None:
-            raise refusal
-        is_told = not is_own
-        try:
+        with self._traffic.watched(self._endpoint.host) if is_own else nullcontext():
             body = upload.open_pieces() if upload is not None and upload.length else None
             response = self._pools.request(method, url, headers, body, self._timeout_of(upload))
-            if is_own:
-                self._traffic.answered(response.status, response.headers)
-            is_told = True
-        except FOREIGN as error:
-            if is_own:
-                circuit.failed(unreachable(error, host))
-            is_told = True
-            raise
-        finally:
-            if not is_told:
-                circuit.abandoned()
+        if is_own:
+            self._traffic.answered(response.status, response.headers)
         return response
 
     def _timeout_of(self, upload: UploadRequest | None) -> urllib3.Timeout:

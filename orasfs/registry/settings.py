@@ -30,7 +30,7 @@ class RegistrySettings:
         commit_seconds: for the answer to a blob that was sent whole, which a registry may copy
             once more before it answers.
         total_seconds: for one call on the control path with all its retries and redirects.
-        concurrency: control requests at a time.
+        concurrency: control requests at a time, and uploads; of downloads twice as many.
         retry: see `RetryPolicy`.
         circuit: see `CircuitPolicy`.
         ssl_context: whom to trust, and who to be, at the registry's own origin; None is the

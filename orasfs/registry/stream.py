@@ -9,6 +9,7 @@ INVARIANT: `offset` never goes back, and no byte behind `size` + 1 is ever deliv
 
 import select
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,7 +85,9 @@ class ResumingStream:
         clock: Callable[[], float],
         pause: Callable[[], float] = lambda: 0.0,
         habit: "RangeHabit | None" = None,
+        on_closed: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_closed = weakref.finalize(self, on_closed)
         self._pause_seconds = pause
         self._habit = habit or RangeHabit()
         self._send = send
@@ -138,6 +141,7 @@ class ResumingStream:
         One that waits for a connection or for headers goes on to their deadline, and then fails.
         """
         self._closed.set()
+        self._on_closed()  # once, by what it is
         response = self._response
         if response is not None:
             # Without a connection of its own any more there is nobody to wake.

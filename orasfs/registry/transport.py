@@ -259,18 +259,8 @@ class Transport:
         transport = self._transport_for(url)
         if not self._endpoint.owns(url):
             return await transport.handle_async_request(request)
-        circuit = self._traffic.circuit
-        refusal = self._traffic.refusal(subject) or circuit.refusal(subject)
-        if refusal is not None:
-            raise refusal
-        try:
+        with self._traffic.watched(subject):
             response = await transport.handle_async_request(request)
-        except FOREIGN as error:
-            circuit.failed(unreachable(error, subject))
-            raise
-        except BaseException:
-            circuit.abandoned()
-            raise
         self._traffic.answered(response.status_code, response.headers)
         return response
 

@@ -295,7 +295,7 @@ class BlobUpload:
     ) -> None:
         """Wait before the next attempt, or raise the failure if there is to be none."""
         self._failures += 1
-        wish = protocol.retry_after_of(answer, datetime.now(tz=UTC)) if answer else None
+        wish = _wish(failure, answer)
         elapsed = self._clock() - self._progress_time
         delay = self._policy.decide(self._failures, elapsed, judged, wish)
         if delay is None:
@@ -324,11 +324,18 @@ def _offset_after_chunk(answer: Answer, offset: int, sent: int) -> int:
     return received if received is not None and offset < received <= sent else sent
 
 
+def _wish(failure: OrasfsError, answer: Answer | None) -> float | None:
+    """Return how long the registry, or the failure, has us wait."""
+    if isinstance(failure, Unreachable):
+        return failure.left_alone_seconds or None
+    return protocol.retry_after_of(answer, datetime.now(tz=UTC)) if answer else None
+
+
 def _as_judged(failure: Unreachable, *, is_under_way: bool) -> Unreachable:
     """Return the failure as the policy shall see it.
 
-    A registry that refuses connections in the middle of an upload is being restarted.
+    A registry that refuses connections in the middle of an upload is being restarted, and so is
+    one that is left alone by then.
     """
-    if isinstance(failure, ConnectionRefused) and is_under_way:
-        return ConnectionBroken(str(failure))
-    return failure
+    is_away = isinstance(failure, ConnectionRefused) or failure.left_alone_seconds > 0
+    return ConnectionBroken(str(failure)) if is_away and is_under_way else failure

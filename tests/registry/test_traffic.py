@@ -371,3 +371,26 @@ async def test_what_a_lost_answer_had_done_is_not_told_as_absent(
     with pytest.raises(NotFound):
         await repository._remover._delete(Digest.of(b"x"))
     await remote.aclose()
+
+
+# How many at a time
+
+
+def test_no_more_downloads_at_a_time_than_allowed(registry: FakeRegistry, clock: Clock) -> None:
+    settings = RegistrySettings(concurrency=1, total_seconds=0)
+    endpoint = Endpoint(registry.host, plain_http=True)
+    bulk = BulkTransport(endpoint, settings, wait=clock.wait, clock=clock)
+    first, second = open_blob(bulk), open_blob(bulk)
+    with pytest.raises(TimedOut, match="too many other downloads"):
+        open_blob(bulk)
+    first.close()
+    first.close()
+    registry.fail(r"/blobs/", status=404)
+    with pytest.raises(NotFound):
+        open_blob(bulk)
+    third = open_blob(bulk)
+    with pytest.raises(TimedOut):
+        open_blob(bulk)
+    for stream in (second, third):
+        assert read(stream) == CONTENT
+    bulk.close()
