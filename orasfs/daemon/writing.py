@@ -3,12 +3,13 @@
 Owns where drafts are kept. No policy: the configuration says how drafts are packed.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import platformdirs
 import trio
@@ -17,6 +18,7 @@ from orasfs.daemon import control
 from orasfs.daemon.commits import commit_document, upload_documents
 from orasfs.errors import InvalidInput, NotFound
 from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobContent, Source, Target
 from orasfs.staging.committer import Committer
 from orasfs.staging.contents import FileContent, LocalBlob, StreamContent
@@ -73,6 +75,46 @@ class CacheKeeper:
             self._cache.note_tag(registry, repository, tag, descriptor)
 
 
+@dataclass(frozen=True, slots=True)
+class CachedContent:
+    """A blob of another repository: from the cache where it is there, else streamed."""
+
+    cache: Cache
+    streamed: StreamContent
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return self.streamed.size
+
+    def open(self) -> BinaryIO:
+        """Open it at its beginning."""
+        path = self.cache.path_of(self.streamed.descriptor)
+        if path is not None:
+            with contextlib.suppress(FileNotFoundError):  # evicted at this very moment
+                return path.open("rb", buffering=0)
+        return self.streamed.open()
+
+
+class CacheWhereabouts:
+    """Lets the cache remember where blobs are, for the next mounts, too.
+
+    Implements `staging.whereabouts.Whereabouts`.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def note(self, registry: str, repository: str, digests: Iterable[Digest]) -> None:
+        """Remember that a repository has blobs; a layout is one alone."""
+        if not registry.startswith(LAYOUT_PREFIX):
+            self._cache.note_origins(registry, repository, digests)
+
+    def repositories(self, registry: str, digest: Digest) -> Sequence[str]:
+        """Return some repositories that had a blob. Blocks."""
+        return () if registry.startswith(LAYOUT_PREFIX) else self._cache.origins(registry, digest)
+
+
 class Writing:
     """The writing half of one mount.
 
@@ -124,6 +166,7 @@ class Writing:
             self._prepare,
             CacheKeeper(cache),
             lambda: int(time.time()),
+            CacheWhereabouts(cache),
         )
         namespaces = LocalNamespaces(state / "namespaces.json")
         tagging = Tagging(target, may_delete=may_delete)
@@ -165,10 +208,7 @@ class Writing:
 
         async def fetch(blob: Descriptor) -> BlobContent:
             await trio.lowlevel.checkpoint()
-            path = self._cache.path_of(blob)
-            if path is None:
-                return StreamContent(source, blob)
-            return FileContent(partial(path.open, "rb"), blob.size)
+            return CachedContent(self._cache, StreamContent(source, blob))
 
         origin = Origin(base.descriptor, repository, fetch, with_referrers=draft.wants_referrers)
         if draft.is_copy:

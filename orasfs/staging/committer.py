@@ -14,7 +14,6 @@ from functools import partial
 from typing import Protocol
 
 import trio
-from cachetools import LRUCache
 
 from orasfs.errors import Aborted, Busy, OrasfsError
 from orasfs.oci.descriptor import Descriptor
@@ -26,13 +25,13 @@ from orasfs.staging.copying import Copier, Origin
 from orasfs.staging.draft import Draft
 from orasfs.staging.order import Order, Preparation
 from orasfs.staging.progress import Phase, Progress
+from orasfs.staging.whereabouts import Remembered, Whereabouts
 
 logger = logging.getLogger(__name__)
 
 WRITERS_SECONDS = 2.0  # that a commit waits for files that are open for writing
 POLL_SECONDS = 0.05
 MAX_REPORTS = 200  # of commits that ended
-MAX_MOUNTABLE = 100_000  # digests of which it is remembered where they are
 
 
 class Keeper(Protocol):
@@ -99,6 +98,7 @@ class Committer:
         prepare: says how a draft is to be committed.
         keeper: takes over what was pushed.
         now: seconds since the epoch.
+        whereabouts: remembers where blobs are, by default for this mount.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class Committer:
         prepare: Preparation,
         keeper: Keeper,
         now: Callable[[], int],
+        whereabouts: Whereabouts | None = None,
     ) -> None:
         self._target = target
         self._prepare = prepare
@@ -114,7 +115,7 @@ class Committer:
         self._now = now
         self._reports: dict[str, Report] = {}
         self._ready: dict[str, _Ready] = {}
-        self._mountable: LRUCache[tuple[str, Digest], dict[str, None]] = LRUCache(MAX_MOUNTABLE)
+        self._whereabouts = whereabouts or Remembered()
 
     def __repr__(self) -> str:
         return f"<Committer of {len(self._reports)} commits>"
@@ -273,9 +274,8 @@ class Committer:
         if tag:
             self._keeper.note_tag(order.registry, order.repository, tag, uploaded.descriptor)
         self._ready.pop(report.draft_id, None)
-        for digest in {blob.digest for blob in report.progress.blobs if blob.digest}:
-            known = self._mountable.setdefault((order.registry, digest), {})
-            known[order.repository] = None
+        there = {blob.digest for blob in report.progress.blobs if blob.digest}
+        self._whereabouts.note(order.registry, order.repository, there)
         totals = report.progress.totals()
         logger.info(
             "committed reference=%s digest=%s blobs=%d skipped=%d sent_bytes=%d",
@@ -298,7 +298,7 @@ class Committer:
 
     def _mounts_from(self, order: Order) -> Callable[[Digest], Sequence[str]]:
         def names(digest: Digest) -> Sequence[str]:
-            known = self._mountable.get((order.registry, digest), {})
+            known = self._whereabouts.repositories(order.registry, digest)
             found = [*order.mounts_from, *known]
             return [name for name in dict.fromkeys(found) if name != order.repository]
 

@@ -6,6 +6,7 @@ INVARIANT: a digest is asked for and sent once, however many layers have it.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -19,6 +20,8 @@ from orasfs.staging.progress import BlobProgress, BlobState
 
 T = TypeVar("T")
 
+MAX_MOUNTS = 3  # repositories from which it is tried to mount a blob
+MAX_REFUSALS = 3  # one after the other, and a repository is not tried any more
 UPLOADS = 5  # at once, as many as the reference client's push
 
 MountsFrom = Callable[[Digest], Sequence[str]]
@@ -30,12 +33,13 @@ class Uploader:
 
     Args:
         target: takes them.
-        mounts_from: names repositories of the target's registry that may have a blob.
+        mounts_from: names repositories of the target's registry that may have a blob; blocking.
     """
 
     def __init__(self, target: BlobPusher, mounts_from: MountsFrom) -> None:
         self._target = target
         self._mounts_from = mounts_from
+        self._refusals: Counter[str] = Counter()
         self._limiter = trio.CapacityLimiter(UPLOADS)
         self._begun: dict[Digest, BlobProgress] = {}
 
@@ -72,9 +76,8 @@ class Uploader:
     ) -> BlobState:
         if await self._target.has_blob(descriptor):
             return BlobState.PRESENT
-        for repository in self._mounts_from(descriptor.digest):
-            if await self._target.mount_blob(descriptor, repository):
-                return BlobState.MOUNTED
+        if await self._mount(descriptor):
+            return BlobState.MOUNTED
         found = await content() if callable(content) else content
         if found is None:
             raise NotFound(
@@ -83,6 +86,17 @@ class Uploader:
         progress.state = BlobState.SENDING
         await self._send(descriptor, found, progress)
         return BlobState.SENT
+
+    async def _mount(self, descriptor: Descriptor) -> bool:
+        """Mount the blob from the first repository that lets us, of a few."""
+        named = await trio.to_thread.run_sync(self._mounts_from, descriptor.digest)
+        likely = [name for name in named if self._refusals[name] < MAX_REFUSALS]
+        for repository in likely[:MAX_MOUNTS]:
+            if await self._target.mount_blob(descriptor, repository):
+                self._refusals[repository] = 0
+                return True
+            self._refusals[repository] += 1
+        return False
 
     async def _send(
         self, descriptor: Descriptor, content: BlobContent, progress: BlobProgress

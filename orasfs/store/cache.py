@@ -6,7 +6,7 @@ Owns the composition; decides nothing. Several mounts and the reference client m
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +38,7 @@ _CLOSE_SECONDS = 5.0
 _RELAX_SECONDS = 1.0
 _DISK_THREADS = 8
 _REPOSITORIES = 10_000
+_MAX_ORIGINS = 8
 
 
 class Cache:
@@ -118,6 +119,15 @@ class Cache:
         """Return where a whole blob is, None if it is not here."""
         store = self._shared.store
         return store.path_of(descriptor.digest) if store.has(descriptor) else None
+
+    def note_origins(self, registry: str, name: str, digests: Iterable[Digest]) -> None:
+        """Remember that a repository has blobs."""
+        for digest in digests:
+            self._room.ledger.note_origin(str(digest), (registry, name))
+
+    def origins(self, registry: str, digest: Digest) -> Sequence[str]:
+        """Return some repositories of a registry that had a blob. Blocks."""
+        return self._room.ledger.repositories(registry, str(digest), _MAX_ORIGINS)
 
     def note_tag(self, registry: str, name: str, tag: str, descriptor: Descriptor) -> None:
         """Remember what a tag names now, for when its registry is away."""

@@ -145,6 +145,21 @@ class Ledger:
         # Without a table there is no knowing: the disk then sets the limit.
         return self._transact(enter) is not False
 
+    def mark(self, names: Iterable[str]) -> None:
+        """Mark files that are about to be removed: they are the first to be looked at again."""
+        values = [(name,) for name in names]
+        statement = "UPDATE entries SET used = 0 WHERE path = ?"
+        self._transact(lambda connection: connection.executemany(statement, values).close())
+
+    def marked(self) -> Sequence[Entry]:
+        """Return the files that were marked and have not been entered again."""
+        found = [*self._select("WHERE kind = 'index' AND used = 0", ())]
+        for entry in self.entries():
+            if entry.used:
+                break
+            found.append(entry)
+        return found
+
     def put(self, entries: Iterable[Entry], gone: Iterable[str] = ()) -> None:
         """Enter files as they are now, and take out those that are gone."""
 
@@ -184,6 +199,15 @@ class Ledger:
         ):
             found.setdefault(digest, []).append((registry, repository))
         return found
+
+    def repositories(self, registry: str, digest: str, limit: int) -> Sequence[str]:
+        """Return repositories of a registry that had a blob, what was noted last first."""
+        noted = tuple(self._origins)  # a copy, which another thread does not change
+        found = [path for key, host, path in noted if (key, host) == (digest, registry)]
+        statement = "SELECT repository FROM origins WHERE digest = ? AND registry = ? LIMIT ?"
+        values = (digest, registry, limit)
+        rows = self._transact(lambda connection: connection.execute(statement, values).fetchall())
+        return list(dict.fromkeys([*found, *(str(row[0]) for row in rows or ())]))[:limit]
 
     def close(self) -> None:
         """Write what is not written yet and close the file. Harmless twice."""

@@ -277,3 +277,12 @@ def test_a_link_across_repositories_copies_by_its_commit(tmp_path: Path) -> None
         assert front.count("PUT", r"/uploads/") == 0
         assert front.count("POST", r"mount=") == 3
         assert (copy / "docs/read.me").read_text() == "read me"
+
+        mounted.stop()
+        mounted.start()  # the cache remembers where the blobs are
+        front.forget_requests()
+        again = mounted.path / "team/again:v1"
+        run(["cp", "-aT", copy, again])
+        run([*ORASFS, "commit", "-q", again], environ=environ)
+        assert front.count("POST", r"mount=") == 3
+        assert front.count("PUT", r"/uploads/") == 0
