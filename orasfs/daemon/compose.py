@@ -167,7 +167,7 @@ def _filesystem(
         registries,
         filesystem_options(config),
         control=control_texts,
-        statfs=lambda: filesystem_status(config.cache),
+        statfs=lambda: filesystem_status(default_state() if writing else config.cache),
         nursery=nursery,
         drafts=writing.drafts if writing else None,
     )
@@ -224,16 +224,19 @@ def session_options(config: MountConfig) -> SessionOptions:
     )
 
 
-def filesystem_status(cache: Path) -> FilesystemStatus:
-    """Return the free space of the disk that the cache is on: what a read can fill.
+def filesystem_status(directory: Path) -> FilesystemStatus:
+    """Return the free space of the disk that a directory is on.
+
+    That is where drafts are kept, which is what a write can fill; where there can be none, the
+    cache.
 
     Raises:
-        StorageFailure: the cache's directory is gone.
+        StorageFailure: the directory is gone.
     """
     try:
-        disk = os.statvfs(cache)
+        disk = os.statvfs(directory)
     except OSError as error:
-        raise StorageFailure(f"{cache}: {error.strerror}") from error
+        raise StorageFailure(f"{directory}: {error.strerror}") from error
     return FilesystemStatus(
         block_size=disk.f_frsize,
         blocks=disk.f_blocks,
