@@ -12,6 +12,7 @@ EXAMPLES = {
     "HOST[:PORT]": "localhost:5000",
     "HOST:PORT:ADDRESS[:PORT]": "registry.example:443:127.0.0.1:5000",
     "SECONDS": "5",
+    "NUMBER": "5",
     "OS/ARCH[/VARIANT]": "linux/arm64/v8",
     "GLOB": "text/*",
     "DIRECTORY": "cache",

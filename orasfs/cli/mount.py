@@ -39,6 +39,7 @@ once the mount answers.
     metavar="NAME: VALUE",
     help="Send this header to the registry. May be repeated.",
 )
+@click.option("--concurrency", type=int, metavar="N", help="As -o concurrency=N.")
 @click.option("--platform", metavar="OS/ARCH", help="As -o platform=OS/ARCH.")
 @click.option("-v", "--verbose", is_flag=True, help="As -o log_level=DEBUG.")
 @click.option("--background-child", is_flag=True, hidden=True)
@@ -47,6 +48,7 @@ def command(
     options: tuple[str, ...],
     registry: tuple[str, ...],
     platform: str | None,
+    concurrency: int | None,
     headers: tuple[str, ...],
     *,
     foreground: bool,
@@ -61,6 +63,7 @@ def command(
     words = [*options, *(f"registry={host}" for host in registry)]
     words += ["plain_http"] if plain_http else []
     words += [f"platform={platform}"] if platform else []
+    words += [f"concurrency={concurrency}"] if concurrency is not None else []
     words += ["log_level=DEBUG"] if verbose else []
     words += trust_words(flags)
     config = _configure(places, words)

@@ -44,6 +44,7 @@ class MountConfig:
         edits: whether a write into what is committed begins a draft on top of it.
         kernel_flags: mount options that the kernel understands by itself.
         hosts_directories: where mirrors are looked up in place of the usual directories.
+        concurrency: small requests, and uploads, to one registry at a time.
         credential_files: those to look into in place of the usual ones.
         ca_file, cert_file, key_file: see `orasfs.registry.trust`.
         is_insecure: whether TLS certificates are not verified.
@@ -79,6 +80,7 @@ class MountConfig:
     log_file: Path | None = None
     kernel_flags: tuple[str, ...] = ()
     hosts_directories: tuple[Path, ...] = ()
+    concurrency: int = 8
     credential_files: tuple[Path, ...] = ()
     ca_file: Path | None = None
     cert_file: Path | None = None
@@ -109,6 +111,7 @@ LATER = frozenset(
         *("index",),
     }
 )
+MAX_CONCURRENCY = 64
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _RESOLVE = re.compile(
     r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(?P<port>[0-9]{1,5}):"
@@ -182,6 +185,14 @@ def _registry_config(value: str, config: MountConfig) -> dict[str, Any]:
     return {"credential_files": tuple(dict.fromkeys((*config.credential_files, path)))}
 
 
+def _concurrency(value: str, _: MountConfig) -> dict[str, Any]:
+    if not re.fullmatch(r"[0-9]{1,3}", value) or not 1 <= int(value) <= MAX_CONCURRENCY:
+        raise InvalidInput(
+            f"option concurrency={value}: expected a number from 1 to {MAX_CONCURRENCY}"
+        )
+    return {"concurrency": int(value)}
+
+
 def _hosts_directory(value: str, config: MountConfig) -> dict[str, Any]:
     path = _path("hosts_dir")(value, config)["hosts_dir"]
     return {"hosts_directories": tuple(dict.fromkeys((*config.hosts_directories, path)))}
@@ -225,6 +236,7 @@ _VALUED: dict[str, _Parser] = {
     "links": _choice("links", "allow_links", {"inside": False, "any": True}),
     "plain_http": _choice("plain_http", "plain_http", {"true": True, "false": False}),
     "registry_config": _registry_config,
+    "concurrency": _concurrency,
     "hosts_dir": _hosts_directory,
     "resolve": _resolve,
     "ca_file": _path("ca_file"),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from orasfs.daemon.config import MountConfig
 from orasfs.daemon.places import Client, Makings, make_client
 from orasfs.errors import InvalidInput
+from orasfs.registry import route
 from orasfs.registry.credential import Credential, CredentialFinder
 from orasfs.registry.credentials import GivenCredential, user_credentials
 from orasfs.registry.hosts import DIRECTORIES
@@ -29,7 +30,7 @@ def connector(config: MountConfig, root: RootSpecification) -> Callable[[str], C
 
     Raises:
         InvalidInput: there are credentials or headers, and no one registry that they are for; a
-            certificate cannot be read.
+            certificate cannot be read; the environment's proxy is of a kind that cannot be used.
     """
     named = named_host(root)
     secrets = config.secrets
@@ -50,6 +51,7 @@ def connector(config: MountConfig, root: RootSpecification) -> Callable[[str], C
     def connect(host: str) -> Client:
         settings = RegistrySettings(
             plain_http=config.plain_http,
+            concurrency=config.concurrency,
             headers=secrets.headers if host == named else (),
             addresses=addresses,
         )
@@ -57,4 +59,6 @@ def connector(config: MountConfig, root: RootSpecification) -> Callable[[str], C
         return make_client(host, makings, config.hosts_directories or DIRECTORIES)
 
     make_context(trust, named or "localhost")  # what cannot be read is said before mounting
+    if named:
+        route.proxy_for(f"{'http' if config.plain_http else 'https'}://{named}/")
     return connect

@@ -57,6 +57,12 @@ def test_all_options_are_taken() -> None:
     )
 
 
+def test_where_mirrors_are_named_and_how_much_is_asked_at_once() -> None:
+    config = parse_options(["hosts_dir=/a,concurrency=3", "hosts_dir=/b,hosts_dir=/a"], BASE)
+    assert config.hosts_directories == (Path("/a"), Path("/b"))
+    assert config.concurrency == 3
+
+
 @pytest.mark.parametrize("word", [*sorted(IGNORED), "x-systemd.automount", "comment=mine", ""])
 def test_words_of_fstab_are_ignored(word: str) -> None:
     assert parse_options([word], BASE) == BASE
@@ -89,6 +95,10 @@ def test_options_of_later_versions_say_so(word: str) -> None:
         ("wait=0", "expected a number of seconds from 0.1"),
         ("pin=1", "option pin: takes no value"),
         ("platform=linux", "expected OS/ARCHITECTURE"),
+        ("concurrency=0", "expected a number from 1 to 64"),
+        ("concurrency=65", "expected a number from 1 to 64"),
+        ("concurrency=many", "expected a number from 1 to 64"),
+        ("hosts_dir=", "expected a path"),
         ("images=none", "expected merged or blobs"),
         ("verify=no", "expected lazy or strict"),
         ("catalog=no", "expected complete"),
