@@ -81,18 +81,20 @@ class ReadHandlers:
         return Answer(os.fsencode(await self._operations.readlink(request.ino)))
 
     async def open(self, request: Open) -> Answer:
-        """Open a file."""
+        """Open a file; to write only if nobody has it passed through."""
+        if request.may_change:
+            self._files.check_writable(request.ino)
         file = await self._operations.open(request.ino, request.flags)
         try:
-            return self._opened(request.ino, file)
+            return self._opened(request, file)
         except BaseException:
             self._operations.release(file.fh)
             raise
 
-    def _opened(self, ino: Ino, file: OpenFile) -> Answer:
+    def _opened(self, request: Open, file: OpenFile) -> Answer:
         """Return how a file was opened."""
-        backing_fd = self._operations.backing_fd(file.fh)
-        flags, backing_id = self._files.add(ino, file, backing_fd)
+        backing_fd = None if request.may_change else self._operations.backing_fd(file.fh)
+        flags, backing_id = self._files.add(request.ino, file, backing_fd)
         body = replies.opened(file.fh, flags | Opened.NOFLUSH, backing_id)
         return Answer(body, partial(self._close, file.fh))
 

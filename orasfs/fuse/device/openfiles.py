@@ -70,25 +70,37 @@ class OpenFiles:
         Args:
             ino: of which inode.
             file: what the filesystem says of it.
-            backing_fd: a file with the same bytes, if there is one.
-
-        Raises:
-            Busy: it cannot be opened while others have it open to be passed through.
+            backing_fd: a file with the same bytes, if there is one; never of what is written,
+                since the kernel opens it again as ours was opened.
         """
         inode = self._inodes.get(ino)
         if inode is not None and inode.passed:
-            if backing_fd is None:
-                raise Busy("open for reading, and passed through; close it first")
-        elif backing_fd is None or file.direct_io or (inode is not None and inode.cached):
+            # What has no backing file any more is being edited. With both flags it is read from
+            # us after all; only a mapping still shows what it was.
+            past_cache = Opened.DIRECT_IO if backing_fd is None else Opened(0)
+            return self._add_passed(ino, inode, file) | past_cache, inode.backing_id
+        if backing_fd is None or file.direct_io or inode is not None:
             return self._add_cached(ino, file)
-        else:
-            backing_id = self._register(backing_fd)
-            if not backing_id:
-                return self._add_cached(ino, file)
-            inode = self._inodes[ino] = _Inode(backing_id=backing_id)
+        backing_id = self._register(backing_fd)
+        if not backing_id:
+            return self._add_cached(ino, file)
+        inode = self._inodes[ino] = _Inode(backing_id=backing_id)
+        return self._add_passed(ino, inode, file), backing_id
+
+    def check_writable(self, ino: Ino) -> None:
+        """Refuse to have a file written that is passed through.
+
+        Raises:
+            Busy: it is; the kernel could only fail, after the file was opened and cut off.
+        """
+        inode = self._inodes.get(ino)
+        if inode is not None and inode.passed:
+            raise Busy("others have it open to read, past the daemon; it can be written then")
+
+    def _add_passed(self, ino: Ino, inode: _Inode, file: OpenFile) -> Opened:
         inode.passed += 1
         self._passed[file.fh] = ino
-        return Opened.PASSTHROUGH, inode.backing_id
+        return Opened.PASSTHROUGH
 
     def _add_cached(self, ino: Ino, file: OpenFile) -> tuple[Opened, int]:
         if file.direct_io:

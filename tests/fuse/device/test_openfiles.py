@@ -59,12 +59,21 @@ def test_while_one_is_cached_all_are_and_the_last_one_is_told() -> None:
     assert files.add(INO, file(3), 30)[0] is Opened.PASSTHROUGH
 
 
-def test_a_file_without_a_backing_file_is_refused_while_others_are_passed_through() -> None:
-    files = OpenFiles(FakeRegistry())
+def test_what_has_no_backing_file_any_more_is_read_from_us_and_not_written() -> None:
+    """While others have it passed through, the kernel takes no other answer."""
+    registry = FakeRegistry()
+    files = OpenFiles(registry)
     files.add(INO, file(1), 30)
+    assert files.add(INO, file(2), None) == (Opened.PASSTHROUGH | Opened.DIRECT_IO, 1)
     with pytest.raises(Busy):
-        files.add(INO, file(2), None)
-    assert files.add(Ino(6), file(3), None)[0] is Opened.KEEP_CACHE
+        files.check_writable(INO)
+    files.remove(Fh(1))
+    assert registry.open
+    files.remove(Fh(2))
+    assert not registry.open
+    files.check_writable(INO)
+    assert files.add(INO, file(3), None)[0] is Opened.KEEP_CACHE
+    files.check_writable(INO)
 
 
 def test_what_is_read_past_the_cache_counts_for_nothing() -> None:
@@ -98,11 +107,8 @@ def test_no_inode_is_ever_both_cached_and_passed_through(
     for opens, which, has_backing in steps:
         if opens:
             number += 1
-            try:
-                mode, _ = files.add(INO, file(number), 30 if has_backing else None)
-            except Busy:
-                continue
-            modes[Fh(number)] = mode
+            mode, _ = files.add(INO, file(number), 30 if has_backing else None)
+            modes[Fh(number)] = mode & Opened.PASSTHROUGH
         elif modes:
             fh = sorted(modes)[which % len(modes)]
             files.remove(fh)
