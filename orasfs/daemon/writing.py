@@ -233,6 +233,7 @@ def draft_documents(drafts: DraftStore) -> list[dict[str, Any]]:
             "directory": str(draft.directory),
             "created": control.timestamp(draft.created),
             "base": str(draft.base.descriptor.digest) if draft.base else None,
+            "subject": draft.key.subject or None,
             "expected": str(draft.expected) if draft.expected else None,
             "open_for_writing": draft.writers,
             "committing": draft.is_committing,

@@ -168,6 +168,14 @@ async def test_a_copy_shows_what_it_copies_and_cannot_be_changed(world: World) -
             await walker.filesystem.rmdir(parent, "copy:v1")
         top = await walker.stat("team/copy:v1")
         await walker.filesystem.setxattr(top.ino, "user.oras.referrers", b"1")
+        for name in ("artifacttype", "base", "annotation.a", "edit"):
+            with pytest.raises(ReadOnly):
+                await walker.filesystem.setxattr(top.ino, f"user.oras.{name}", b"v1")
+        assert await walker.ls("team/copy:v1/.oras") == []
+        assert await walker.text("team/copy:v1/.oras/reference") == f"{HOST}/team/copy:v1\n"
+        metadata = await walker.stat("team/copy:v1/.oras")
+        with pytest.raises(ReadOnly):
+            await walker.filesystem.create(metadata.ino, "annotations.json", 0o644, 1)
     (draft,) = world.store.drafts()
     assert draft.is_copy
     assert draft.wants_referrers

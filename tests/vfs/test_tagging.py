@@ -140,6 +140,16 @@ async def test_a_link_to_a_tag_is_another_tag(world: World, text: str, path: str
     assert world.target.counts == {"push_manifest": 1}
 
 
+async def test_a_link_to_an_index_is_another_tag_in_one_request(world: World) -> None:
+    child = world.repository.tags["v1"]
+    index = world.repository.push_index(child, tag="all")
+    async with world.mounted() as hand:
+        await hand.symlink("all", "team/site/every")
+        assert await hand.walker.ls("team/site/every") == await hand.walker.ls("team/site/all")
+    assert world.repository.tags["every"].digest == index.digest
+    assert world.target.counts == {"push_manifest": 1}
+
+
 async def test_an_alias_is_renamed_onto_a_tag(world: World) -> None:
     told: list[str] = []
     async with world.mounted() as hand:

@@ -6,12 +6,43 @@ Owns that it shows what will be copied, and that nothing of it can be changed.
 import trio
 
 from orasfs.errors import ReadOnly
+from orasfs.staging import settings
 from orasfs.staging.draft import Draft
 from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.namespace import METADATA_NAME
-from orasfs.vfs.nodes.base import Answer, Listed, Listing, Node
+from orasfs.vfs.nodes.base import Answer, Found, Listed, Listing, Node
 from orasfs.vfs.nodes.draft import STATE
-from orasfs.vfs.nodes.drafttop import BASE, DraftPlace, DraftTopNode
+from orasfs.vfs.nodes.drafttop import (
+    BASE,
+    COMMIT,
+    DISCARD,
+    DraftMetadataNode,
+    DraftPlace,
+    DraftTopNode,
+)
+
+_OF_COPIES = frozenset({COMMIT, DISCARD, settings.FORCE, settings.REFERRERS})
+
+
+def _refusal() -> ReadOnly:
+    return ReadOnly(
+        "a copy is committed as it is; to change it begin with mkdir and user.oras.base"
+    )
+
+
+class CopyMetadataNode(DraftMetadataNode):
+    """`.oras` of a copy, which has no annotations and no config of its own."""
+
+    __slots__ = ()
+
+    async def ready(self) -> None:
+        """Refuse.
+
+        Raises:
+            ReadOnly: a copy is committed as it is.
+        """
+        await trio.lowlevel.checkpoint()
+        raise _refusal()
 
 
 class CopyTopNode(DraftTopNode):
@@ -61,9 +92,24 @@ class CopyTopNode(DraftTopNode):
             ReadOnly: a copy is committed as it is.
         """
         await trio.lowlevel.checkpoint()
-        raise ReadOnly(
-            "a copy is committed as it is; to change it begin with mkdir and user.oras.base"
-        )
+        raise _refusal()
+
+    async def set_attribute(self, name: str, value: bytes) -> None:
+        """Take an order, or a setting of a copy.
+
+        Raises:
+            ReadOnly: it is one of what is packed, or a base.
+        """
+        if name not in _OF_COPIES:
+            raise _refusal()
+        await super().set_attribute(name, value)
+
+    def _find(self, name: str) -> Answer:
+        """Find `.oras`, in which nothing can be written."""
+        answer = super()._find(name)
+        if isinstance(answer, Found) and isinstance(answer.node, DraftMetadataNode):
+            return Found(CopyMetadataNode(answer.node.staged))
+        return answer
 
     def getxattr_now(self, name: str) -> bytes:
         """Return what was set, what is copied, and that it is a draft: nothing is modified."""
