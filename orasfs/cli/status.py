@@ -64,4 +64,9 @@ def _lines(document: dict[str, Any]) -> list[str]:
         lines.append(f"  {host}: {state[health.get('reachable')]}")
         if health.get("last_error"):
             lines.append(f"    last error {health['last_error_time']}: {health['last_error']}")
+        lines += [
+            f"    {name}: left alone for now, after {circuit['failures']} failures"
+            for name, circuit in (health.get("circuits") or {}).items()
+            if circuit["state"] != "closed"
+        ]
     return lines

@@ -1,11 +1,13 @@
 """The control files: documents and metrics from values."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from orasfs.daemon import control
 from orasfs.daemon.config import MountConfig
 from orasfs.daemon.health import RegistryHealth
+from orasfs.registry.circuit import CircuitStatus, State
 
 WELL = RegistryHealth(reachable=True, requests={"resolve": 3})
 ILL = RegistryHealth(
@@ -52,6 +54,25 @@ def test_metrics_are_in_the_text_exposition_format() -> None:
     assert 'orasfs_registry_failures_total{registry="b\\""} 1' in lines
     assert 'orasfs_registry_reachable{registry="a:1"} 1' in lines
     assert text.endswith("\n")
+
+
+def test_hosts_that_are_left_alone_are_told() -> None:
+    circuits = {
+        "a:1": CircuitStatus(),
+        "mirror:2": CircuitStatus(State.OPEN, failures=5, opened=1, refused=7),
+    }
+    health = replace(WELL, circuits=circuits)
+    status = control.status(
+        MountConfig(), version="1", pid=7, since=0.0, registries={"a:1": health}, transport=""
+    )
+    assert status["registries"]["a:1"]["circuits"] == {
+        "a:1": {"state": "closed", "failures": 0, "opened": 0, "refused": 0},
+        "mirror:2": {"state": "open", "failures": 5, "opened": 1, "refused": 7},
+    }
+    lines = control.metrics({}, {"a:1": health}, since=0.0).decode().splitlines()
+    assert 'orasfs_circuit_open{registry="a:1",host="a:1"} 0' in lines
+    assert 'orasfs_circuit_open{registry="a:1",host="mirror:2"} 1' in lines
+    assert 'orasfs_circuit_refused_total{registry="a:1",host="mirror:2"} 7' in lines
 
 
 def test_metrics_of_a_mount_without_registries_have_no_empty_family() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orasfs.daemon.health import Health, WatchedRegistry
+from orasfs.daemon.health import Health, WatchedRegistry, WatchedSource
 from orasfs.errors import NotFound, OrasfsError, RegistryFailure, TimedOut, Unauthorized
 from orasfs.oci.descriptor import EMPTY_JSON, EMPTY_JSON_DIGEST, Descriptor
 from orasfs.oci.digest import Digest
@@ -122,3 +122,16 @@ async def test_a_no_is_an_answer(
         await watched.repository("a").resolve("t")
     assert watched.health.current.reachable is True
     assert watched.health.current.last_error == "late"
+
+
+class TwoPlaces(FakeRegistry):
+    """A source that can get a blob from elsewhere."""
+
+    def reject(self, descriptor: Descriptor) -> bool:
+        return descriptor == DESCRIPTOR
+
+
+def test_a_rejected_blob_is_told_to_a_source_that_has_other_places() -> None:
+    health = Health(lambda: 0.0)
+    assert WatchedSource(TwoPlaces(), health).reject(DESCRIPTOR)
+    assert not WatchedSource(FakeRegistry(), health).reject(DESCRIPTOR)

@@ -592,3 +592,44 @@ async def test_file_of_another_size_in_a_layout_is_a_mismatch(tmp_path: Path) ->
     async with bench(tmp_path / "cache") as b:
         with pytest.raises(ContentMismatch):
             await b.open(descriptor, source)
+
+
+class TwoPlaces(MemorySource):
+    """A source whose first place serves other bytes than its second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rejected: list[Digest] = []
+
+    def reject(self, descriptor: Descriptor) -> bool:
+        self.rejected.append(descriptor.digest)
+        return self.served.pop(descriptor.digest, None) is not None
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE])
+async def test_wrong_bytes_are_fetched_from_another_place_before_anybody_sees_them(
+    tmp_path: Path, content: bytes
+) -> None:
+    source = TwoPlaces()
+    source.is_trusted = False
+    descriptor = source.add_blob(content)
+    source.served[descriptor.digest] = content[::-1]
+    async with bench(tmp_path) as b:
+        assert await b.read(descriptor, source) == content
+        assert b.counters.mismatches == 0
+    assert source.rejected == [descriptor.digest]
+    assert len(source.streams) == 2
+
+
+async def test_where_no_place_has_the_right_bytes_the_last_mismatch_is_told(
+    tmp_path: Path,
+) -> None:
+    source = TwoPlaces()
+    descriptor = source.add_blob(SMALL)
+    source.served[descriptor.digest] = SMALL[::-1]
+    source.blobs[descriptor.digest] = SMALL[:-1] + b"?"
+    async with bench(tmp_path) as b:
+        with pytest.raises(ContentMismatch):
+            await b.read(descriptor, source)
+        assert b.counters.mismatches == 1
+    assert len(source.streams) == 2
