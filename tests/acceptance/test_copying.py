@@ -19,6 +19,7 @@ from tests.support.publish import (
     layout_tags,
     publish_layout,
 )
+from tests.support.secrets import HTPASSWD, write_config
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.registry]
 
@@ -136,6 +137,41 @@ def test_a_layout_gives_and_takes(two: Two, tmp_path: Path) -> None:
     assert taking.tags() == {"copied": golden("index"), "too": golden("index")}
     copied = tmp_path / "out"
     run(["skopeo", "copy", "--all", f"oci:{taking.path}:copied", f"oci:{copied}:x"], check=False)
+
+
+def test_a_private_registry_is_copied_from(two: Two, tmp_path: Path) -> None:
+    (tmp_path / "htpasswd").write_text(HTPASSWD)
+    auth = f"  htpasswd:\n    realm: test\n    path: {tmp_path / 'htpasswd'}\n"
+    with DockerRegistry(two.near.directory, authentication=auth) as private:
+        draft = two.beside("private", "v1")
+        text = f"{private.host}/golden:index"
+        run(["mkdir", "-p", draft.parent])
+        assert "Permission denied" in run(["ln", "-s", text, draft], check=False).stderr
+        config = two.mount.parent / ".docker/config.json"
+        config.parent.mkdir()
+        write_config(config, private.host)
+        assert commit(link(text, draft)) == golden("index")
+    assert two.digest("private", "v1") == golden("index")
+
+
+def test_a_base_elsewhere_gives_its_unchanged_layers(two: Two) -> None:
+    draft = two.beside("derived", "v1")
+    run(["mkdir", "-p", draft])
+    run(["setfattr", "-n", "user.oras.base", "-v", f"{two.source}:multi", draft])
+    assert list((draft / "docs").iterdir())
+    (draft / "artifact.txt").write_text("another\n")
+    digest = commit(draft)
+    assert digest != golden("multi")
+    status, _, body = two.far.request(
+        "GET", f"/v2/{two.name('derived')}/manifests/v1", headers={"Accept": OCI_MANIFEST}
+    )
+    assert status == 200
+    old = json.loads(run(["cat", two.mount / two.source / "multi/.oras/manifest.json"]).stdout)
+    new = json.loads(body)
+    assert [one["digest"] for one in new["layers"][1:]] == [
+        one["digest"] for one in old["layers"][1:]
+    ]
+    assert new["config"] == old["config"]
 
 
 def test_a_tag_is_promoted_onto_one_that_exists(two: Two) -> None:

@@ -25,7 +25,9 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.registry.client import RemoteRegistry, RemoteRepository
 from orasfs.registry.retry import RetryPolicy
 from orasfs.registry.settings import RegistrySettings
+from orasfs.staging.contents import StreamContent
 from tests.fakes.pushable import PushableRegistry
+from tests.fakes.source import MemorySource
 from tests.support.content import Memory, ignore, never
 from tests.support.docker_registry import free_port
 
@@ -428,3 +430,21 @@ async def test_closing_the_registry_ends_its_uploads(registry: PushableRegistry)
     await remote.aclose()
     with pytest.raises(Aborted):
         await push(remote.repository("a/b"))
+
+
+@pytest.mark.parametrize("ignores_ranges", [False, True])
+async def test_a_blob_that_is_streamed_from_elsewhere_goes_on_from_where_it_broke(
+    registry: PushableRegistry,
+    repository: RemoteRepository,
+    ignores_ranges: bool,  # noqa: FBT001
+) -> None:
+    source = MemorySource()
+    source.ignores_ranges = ignores_ranges
+    blob = source.add_blob(BLOB.content)
+    registry.break_body(UPLOADS, after=6 * MIB)
+    content = StreamContent(source, blob)
+    await trio.to_thread.run_sync(repository.push_blob, blob, content, ignore, never)
+    assert await repository.has_blob(blob)
+    assert registry.received_bytes < 2 * blob.size
+    assert len(source.streams) == 2
+    assert source.streams[1].start > 0
