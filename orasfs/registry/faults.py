@@ -6,6 +6,7 @@ causes decides, so that the message and the errno name the real reason.
 
 import errno
 import http.client
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -20,6 +21,11 @@ from orasfs.errors import (
     TimedOut,
     TLSFailure,
     Unreachable,
+)
+
+# What both libraries say of a CONNECT that was not answered with 200.
+_PROXY_REFUSAL = re.compile(
+    r"(?:Tunnel connection failed: )?(?P<status>[1345]\d\d)\b.*", re.DOTALL
 )
 
 FOREIGN = (
@@ -49,6 +55,10 @@ def unreachable(error: BaseException, where: str) -> Unreachable:
 
 
 def _known(cause: BaseException, where: str) -> Unreachable | None:
+    refusal = _PROXY_REFUSAL.fullmatch(str(cause)) if _is_of_a_proxy(cause) else None
+    if refusal is not None:
+        reason = "it wants credentials" if refusal["status"] == "407" else "it refuses"
+        return HostUnreachable(f"{where}: the proxy lets nothing through: {reason} ({refusal[1]})")
     if isinstance(cause, ssl.SSLError) and not _is_end_of_stream(cause):
         # Both attributes are there only on errors that OpenSSL itself made.
         reason = getattr(cause, "verify_message", "") or getattr(cause, "reason", "") or str(cause)
@@ -60,6 +70,11 @@ def _known(cause: BaseException, where: str) -> Unreachable | None:
     if isinstance(cause, OSError) and cause.errno in _NO_ROUTE:
         return HostUnreachable(f"{where}: {cause.strerror}")
     return None
+
+
+def _is_of_a_proxy(cause: BaseException) -> bool:
+    # urllib3 has it of http.client, which raises a bare OSError.
+    return isinstance(cause, httpx.ProxyError) or type(cause) is OSError
 
 
 def _is_end_of_stream(error: ssl.SSLError) -> bool:

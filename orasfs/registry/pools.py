@@ -6,6 +6,7 @@ INVARIANT: the registry's own context, with whatever client certificate is in it
 registry's own origin; every other host gets the foreign one.
 """
 
+import base64
 import threading
 from collections.abc import Iterable, Mapping
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -91,7 +92,9 @@ class Pools:
             )
         parts = urlsplit(proxy)
         user, _, address = parts.netloc.rpartition("@")
-        headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if user else None
+        # Not urllib3.make_headers, which knows no more than Latin-1.
+        credential = base64.b64encode(unquote(user).encode()).decode()
+        headers = {"Proxy-Authorization": f"Basic {credential}"} if user else None
         return urllib3.ProxyManager(
             urlunsplit((parts.scheme, address, "", "", "")),
             num_pools=_HOSTS_KEPT,

@@ -202,6 +202,7 @@ _STATUS_WORDS = {
     403: "the registry refuses access (403)",
     404: "not found",
     405: "not supported by the registry (405)",
+    407: "the proxy wants credentials (407)",
     429: "the registry limits the rate of requests (429)",
     501: "not supported by the registry (501)",
 }

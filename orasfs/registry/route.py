@@ -7,9 +7,10 @@ INVARIANT: `Authorization` never reaches another origin than the one it was made
 (distribution-spec main, "MUST NOT forward Authorization across hosts").
 """
 
+import contextlib
 import ipaddress
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -151,6 +152,9 @@ def request_headers(user_agent: str, accept: str = "", range_header: str = "") -
 def proxy_for(url: str) -> str | None:
     """Return the proxy that the environment names for a URL; never one for loopback.
 
+    NO_PROXY may name hosts, domains with all below them, addresses and networks (CIDR), each with
+    a port or without, as for the reference client.
+
     Raises:
         InvalidInput: it is not an http(s) proxy.
     """
@@ -158,10 +162,32 @@ def proxy_for(url: str) -> str | None:
     if is_loopback(hostname):
         return None
     proxies = urllib.request.getproxies()
+    name = f"{scheme}_proxy" if proxies.get(scheme) else "all_proxy"
     proxy = proxies.get(scheme) or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(f"{hostname}:{port}"):
+    if not proxy or _is_excepted(hostname, port, proxies.get("no", "")):
         return None
     proxy = proxy if "://" in proxy else f"http://{proxy}"
-    if urlsplit(proxy).scheme not in _DEFAULT_PORTS:
-        raise InvalidInput(f"{scheme}_proxy: only http:// and https:// proxies can be used")
+    kind = urlsplit(proxy).scheme
+    if kind not in _DEFAULT_PORTS:
+        raise InvalidInput(
+            f"{name}: a proxy by {kind[:20]}:// cannot be used, only one by http:// or https://; "
+            f"name such a one, or {hostname} in no_proxy"
+        )
     return proxy
+
+
+def _is_excepted(hostname: str, port: int, no_proxy: str) -> bool:
+    """Tell whether NO_PROXY names a host."""
+    if urllib.request.proxy_bypass(f"{hostname}:{port}"):
+        return True
+    try:
+        address = ipaddress.ip_address(hostname)
+        return any(address in network for network in _networks(no_proxy))
+    except ValueError:
+        return False
+
+
+def _networks(no_proxy: str) -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    for entry in no_proxy.split(","):
+        with contextlib.suppress(ValueError):
+            yield ipaddress.ip_network(entry.strip().strip("[]"), strict=False)

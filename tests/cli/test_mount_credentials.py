@@ -110,3 +110,17 @@ def test_a_certificate_that_cannot_be_read_is_said_before_mounting(tmp_path: Pat
     config = MountConfig(ca_file=tmp_path / "missing.pem")
     with pytest.raises(InvalidInput, match=r"missing\.pem"):
         connector(config, RegistryRoot("registry.example"))
+
+
+def test_a_proxy_that_cannot_be_used_is_said_before_mounting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:secret@proxy:1080")
+    for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    config = MountConfig()
+    with pytest.raises(InvalidInput, match="all_proxy: a proxy by socks5://") as caught:
+        connector(config, RegistryRoot("registry.example"))
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("NO_PROXY", ".example")
+    connector(config, RegistryRoot("registry.example"))

@@ -95,6 +95,43 @@ def test_loopback_never_goes_through_a_proxy(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_unusable_proxy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "socks5://proxy:1080")
-    with pytest.raises(InvalidInput, match="https_proxy"):
+    """SOCKS takes two more libraries, neither of which has been looked after for years."""
+    monkeypatch.setenv("https_proxy", "socks5://user:secret@proxy:1080")
+    with pytest.raises(InvalidInput, match="https_proxy: a proxy by socks5://") as caught:
         route.proxy_for("https://example.com/")
+    assert "secret" not in str(caught.value)
+    monkeypatch.delenv("https_proxy")
+    monkeypatch.setenv("ALL_PROXY", "socks5h://proxy:1080")
+    with pytest.raises(InvalidInput, match="all_proxy"):
+        route.proxy_for("https://example.com/")
+    monkeypatch.setenv("NO_PROXY", "example.com")
+    assert route.proxy_for("https://example.com/") is None
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "url", "is_used"),
+    [
+        ("example.com", "https://example.com/", False),
+        ("example.com", "https://sub.example.com:5000/", False),
+        (".example.com", "https://sub.example.com/", False),
+        ("example.com:5000", "https://example.com:5000/", False),
+        ("example.com:5000", "https://example.com/", True),
+        ("ample.com", "https://example.com/", True),
+        ("a.example, 10.0.0.0/8", "https://10.1.2.3:5000/", False),
+        ("10.0.0.0/8", "https://11.1.2.3/", True),
+        ("fd00::/8", "https://[fd00::1]/", False),
+        ("10.1.2.3", "https://10.1.2.3:5000/", False),
+        ("10.0.0.0/8", "https://ten.example/", True),
+        ("10.0.0.0/99,,x/y", "https://10.1.2.3/", True),
+        ("*", "https://example.com/", False),
+    ],
+)
+def test_no_proxy_names_hosts_domains_and_networks(
+    monkeypatch: pytest.MonkeyPatch,
+    no_proxy: str,
+    url: str,
+    is_used: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    assert (route.proxy_for(url) is not None) is is_used

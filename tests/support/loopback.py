@@ -58,7 +58,7 @@ class Exchange(http.server.BaseHTTPRequestHandler):
     def _respond(self) -> None:
         self.server.respond(self)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _respond  # noqa: N815 - its names
+    do_CONNECT = do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = _respond  # noqa: N815 - its names
 
 
 class _Server(http.server.ThreadingHTTPServer):
