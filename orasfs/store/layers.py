@@ -131,7 +131,6 @@ class LayerStore:
         unpacking = self._begin(layer, source)
         await unpacking.wait_until(lambda: unpacking.is_shown)
         if unpacking.is_shown:
-            unpacking.show()
             return PassingLayer(self, unpacking, layer, source, self._limiter)
         return await self.open_layer(layer, source)
 

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import trio
 
-from orasfs.errors import StorageFailure
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStreamer
@@ -134,7 +133,10 @@ class OpenLayer:
 
 
 class PassingLayer:
-    """A layer that is being unpacked; implements `orasfs.tree.layers.PassingLayer`."""
+    """A layer that is being unpacked; implements `orasfs.tree.layers.PassingLayer`.
+
+    Something of the pass must be shown when this is made.
+    """
 
     def __init__(
         self,
@@ -151,7 +153,8 @@ class PassingLayer:
         self._limiter = limiter
         self._opened: OpenLayer | None = None
         self._seen = 0
-        self._partial: PartialIndex | None = None
+        # None once all is known: a large one takes memory.
+        self._partial: PartialIndex | None = PartialIndex(unpacking.show(), layer)
 
     def __repr__(self) -> str:
         return f"<PassingLayer {self._opened or self._unpacking!r}>"
@@ -162,11 +165,7 @@ class PassingLayer:
         if self._opened is not None:
             return self._opened.index
         self._seen = self._unpacking.position
-        if self._unpacking.is_shown:
-            self._partial = PartialIndex(self._unpacking.show(), self._layer)
-        if self._partial is None:
-            raise StorageFailure("nothing of the layer is shown yet")
-        return self._partial
+        return self._known_part()
 
     @property
     def is_verified(self) -> bool:
@@ -177,9 +176,7 @@ class PassingLayer:
         """Open the bytes of a file member, whose name has passed."""
         if self._opened is not None:
             return self._opened.open_member(ordinal)
-        if self._partial is None:
-            raise StorageFailure("nothing of the layer is shown yet")
-        partial = self._partial
+        partial = self._known_part()
         size, place = partial.member(ordinal).size, partial.place(ordinal)
         return MemberReader(self, size, place, partial.extents(ordinal), self._limiter)
 
@@ -214,5 +211,10 @@ class PassingLayer:
     async def _open(self) -> OpenLayer:
         if self._opened is None:
             self._opened = await self._opener.open_layer(self._layer, self._source)
-            self._partial = None  # a large one takes memory
+            self._partial = None
         return self._opened
+
+    def _known_part(self) -> PartialIndex:
+        if self._partial is None:
+            raise AssertionError("all is known, and asked for here")
+        return self._partial

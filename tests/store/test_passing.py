@@ -130,6 +130,9 @@ async def test_member_is_read_before_the_layer_has_ended(tmp_path: Path) -> None
         assert ordinal is not None
         reader = passing.open_member(ordinal)
         assert await reader.read(0, 100_000) == SECOND[:100_000], "a part that has passed"
+        again = (await repository.begin_layer(layer)).open_member(ordinal)
+        assert await again.read(0, 10) == SECOND[:10], "by a number from an earlier lookup"
+        again.close()
         was_verified = reader.is_verified
         source.gate.set()
         assert await reader.read(0, len(SECOND)) == SECOND
