@@ -1,22 +1,26 @@
 """The service that commits drafts: one at a time each, nobody writing, and nothing lost."""
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
-from orasfs.errors import Aborted, Busy, RegistryFailure, StorageFull, TagMoved
+from orasfs.errors import Aborted, Busy, InvalidInput, RegistryFailure, StorageFull, TagMoved
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
+from orasfs.oci.mediatype import EMPTY, OCI_MANIFEST
 from orasfs.oci.storage import ANY
 from orasfs.staging.committer import Committer
 from orasfs.staging.contents import LocalBlob, StreamContent
+from orasfs.staging.copying import Origin
 from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import BaseReference, DraftKey
 from orasfs.staging.drafts import DraftStore
+from orasfs.staging.manifest import ManifestFields, build_manifest
 from orasfs.staging.order import Order, make_order
 from orasfs.staging.pack import PackSettings
 from orasfs.staging.progress import Phase
@@ -68,6 +72,8 @@ class World:
         (draft.directory / "tree/index.html").write_bytes(b"<html>")
         (draft.directory / "tree/css").mkdir()
         (draft.directory / "tree/css/a.css").write_bytes(b"a{}")
+        for path in ("tree/css/a.css", "tree/css"):  # two drafts are equal whenever they are made
+            os.utime(draft.directory / path, (0, 0))
         return draft
 
 
@@ -257,3 +263,103 @@ async def test_a_crash_behind_the_push_leaves_no_draft(world: World) -> None:
     world.store.close()
     assert DraftStore(draft.directory.parent).drafts() == []
     assert not draft.directory.exists()
+
+
+class Origins:
+    """A source with an artifact that another one refers to, and orders to copy it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.source = MemorySource()
+        layer = self.source.add_blob(b"content")
+        config = self.source.add_blob(b"{}", EMPTY)
+        raw = build_manifest(ManifestFields(config=None), [layer], 0)
+        assert config.digest in self.source.blobs
+        self.root = self.source.add_manifest(raw, "v1")
+        fields = ManifestFields(artifact_type="application/vnd.test", subject=self.root)
+        self.referrer = self.source.add_manifest(build_manifest(fields, [layer], 0))
+
+    async def fetch(self, blob: Descriptor) -> StreamContent:
+        await trio.lowlevel.checkpoint()
+        return StreamContent(self.source, blob)
+
+    async def prepare(self, draft: Draft) -> Order:
+        await trio.lowlevel.checkpoint()
+        origin = Origin(self.root, self.source, self.fetch, with_referrers=draft.wants_referrers)
+        parsed = parse_document(self.source.blobs[self.root.digest])
+        assert isinstance(parsed, Manifest)
+        base = None if draft.is_copy else Base(parsed, frozenset({0}))
+        return make_order(draft, PackSettings(), base, self.fetch, origin)
+
+    def draft(self, *, is_whole: bool, name: str = "v1") -> Draft:
+        base = BaseReference("elsewhere:5000", "team/base", self.root, is_whole=is_whole)
+        return self.world.store.create(DraftKey(HOST, "team/copy", name), base)
+
+    async def commit(self, draft: Draft) -> MemoryTarget:
+        keeper = self.world.keeper
+        await Committer(self.world.target, self.prepare, keeper, lambda: 0).commit(draft)
+        return self.world.target(HOST, "team/copy")
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+@pytest.mark.parametrize("value", [b"0", b"1"])
+async def test_what_refers_to_the_base_comes_along_if_it_is_wanted(
+    world: World,
+    is_whole: bool,  # noqa: FBT001
+    value: bytes,
+) -> None:
+    origins = Origins(world)
+    draft = origins.draft(is_whole=is_whole)
+    draft.tree.set_attribute(draft.tree.top, "user.oras.referrers", value)
+    target = await origins.commit(draft)
+    assert target.tags == {"v1": origins.root.digest}
+    assert (origins.referrer.digest in target.manifests) == (value == b"1")
+    assert origins.root.digest in world.keeper.kept
+
+
+async def test_what_refers_to_a_base_that_was_changed_stays_where_it_is(world: World) -> None:
+    origins = Origins(world)
+    draft = origins.draft(is_whole=False)
+    draft.tree.set_attribute(draft.tree.top, "user.oras.referrers", b"1")
+    draft.tree.set_attribute(draft.tree.top, "user.oras.annotation.a", b"b")
+    world_committer = Committer(world.target, origins.prepare, world.keeper, lambda: 0)
+    await world_committer.commit(draft)
+    (report,) = world_committer.reports()
+    assert origins.referrer.digest not in world.target(HOST, "team/copy").manifests
+    assert "not copied" in report.progress.warnings[0]
+
+
+async def test_a_copy_without_a_tag_waits_for_one(world: World) -> None:
+    origins = Origins(world)
+    draft = origins.draft(is_whole=True, name=".new")
+    committer = Committer(world.target, origins.prepare, world.keeper, lambda: 0)
+    assert await committer.commit(draft) is None
+    target = world.target(HOST, "team/copy")
+    assert not target.tags
+    assert target.blobs
+    descriptor = await committer.publish(draft, "v1", expected=None)
+    assert descriptor == origins.root
+    assert target.tags == {"v1": origins.root.digest}
+
+
+async def test_what_is_attached_is_put_by_its_digest_and_needs_a_type(
+    world: World, expect_log: ExpectLog
+) -> None:
+    expect_log(logging.WARNING, "artifact type")
+    subject = Descriptor(OCI_MANIFEST, Digest.of(b"subject"), 7)
+    key = DraftKey(HOST, "team/site", "sbom", subject=str(subject.digest))
+    draft = world.store.create(key, subject=subject)
+    (draft.directory / "tree/sbom.json").write_bytes(b"{}")
+    with pytest.raises(InvalidInput, match="artifacttype"):
+        await world.committer.commit(draft)
+    draft.tree.set_attribute(draft.tree.top, "user.oras.artifacttype", b"application/vnd.test")
+    descriptor = await world.committer.commit(draft)
+    target = world.target(HOST, "team/site")
+    assert descriptor is not None
+    assert not target.tags
+    assert not world.keeper.tags
+    parsed = parse_document(target.manifests[descriptor.digest][0])
+    assert parsed.subject == subject
+    assert parsed.artifact_type == "application/vnd.test"
+    (report,) = world.committer.reports()
+    assert report.reference == f"{HOST}/team/site"
