@@ -198,7 +198,8 @@ class EagerUploads:
 
         try:
             with upload.scope:
-                self._judge(upload, await run_interruptibly(follow), is_whole=False)
+                error = await run_interruptibly(follow, is_waited_for=True)
+                self._judge(upload, error, is_whole=False)
         finally:
             content.close()
             del self._followed[key]

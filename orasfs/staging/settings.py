@@ -18,7 +18,12 @@ from orasfs.oci import mediatype
 from orasfs.oci.descriptor import ANNOTATION_CREATED, ANNOTATION_TITLE
 from orasfs.oci.manifest import Manifest
 from orasfs.staging.layerblob import Compression
-from orasfs.staging.manifest import ManifestFields, check_created, config_descriptor
+from orasfs.staging.manifest import (
+    ImageSpec,
+    ManifestFields,
+    check_created,
+    config_descriptor,
+)
 from orasfs.staging.manifestedit import ManifestChanges
 from orasfs.staging.pack import Packing, PackSettings
 
@@ -34,6 +39,7 @@ COMPRESSION = f"{PREFIX}compression"
 LINKS = f"{PREFIX}links"
 FORCE = f"{PREFIX}force"
 REFERRERS = f"{PREFIX}referrers"
+IMAGE_SPEC = f"{PREFIX}imagespec"
 
 MANIFEST_KEY = "$manifest"
 CONFIG_KEY = "$config"
@@ -97,6 +103,7 @@ _CHECKS: Mapping[str, Callable[[str, str], None]] = {
     LINKS: _choice("any", "inside"),
     FORCE: _choice("0", "1"),
     REFERRERS: _choice("0", "1"),
+    IMAGE_SPEC: _choice(*(each.value for each in ImageSpec)),
 }
 _OF_ENTRIES = frozenset({MEDIA_TYPE, PACK})
 
@@ -163,6 +170,8 @@ def pack_settings(
     if EPOCH in top:
         settings = replace(settings, epoch_seconds=int(top[EPOCH]))
     if base is not None:
+        if IMAGE_SPEC in top:
+            raise InvalidInput(f"{IMAGE_SPEC}: what has a base keeps the base's form")
         return replace(settings, changes=_changes(said, given, base))
     return replace(settings, fields=_fields(said, given))
 
@@ -178,6 +187,7 @@ def _fields(said: Said, given: Mapping[str, Attributes]) -> ManifestFields:
         config=config,
         config_annotations=given.get(CONFIG_KEY, {}),
         annotations={**given.get(MANIFEST_KEY, {}), **_annotations(said.top)},
+        image_spec=ImageSpec(said.top[IMAGE_SPEC]) if IMAGE_SPEC in said.top else None,
     )
 
 

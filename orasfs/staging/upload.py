@@ -117,15 +117,21 @@ class Uploader:
         progress.sent = descriptor.size
 
 
-async def run_interruptibly(work: Callable[[Callable[[], bool]], T]) -> T:
+async def run_interruptibly(
+    work: Callable[[Callable[[], bool]], T], *, is_waited_for: bool = False
+) -> T:
     """Run blocking `work` in a thread, and tell it when the caller is cancelled.
 
-    It raises nothing; it is waited for until it has ended, then `trio.Cancelled` goes on.
+    It raises nothing. A cancelled caller goes on at once: the thread ends when it looks at the
+    flag, which a registry that is slow to answer can put off, and its result is dropped; but for
+    one that is to be waited for.
     """
     flag = threading.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_set_at_end, flag)
-        result = await trio.to_thread.run_sync(work, flag.is_set)
+        result = await trio.to_thread.run_sync(
+            work, flag.is_set, abandon_on_cancel=not is_waited_for
+        )
         nursery.cancel_scope.cancel()
     return result
 

@@ -132,7 +132,7 @@ class Changes:
         xattrs.check_settable(name)
         node = self._tables.inodes.node(ino)
         if name == EDIT and value == b"1" and isinstance(node, ArtifactNode):
-            await self._editing.begin(node)
+            await self._editing.begin(node, f"setxattr {name}")
             return
         if name not in ORDERS:
             node = await self._editing.writable(ino)

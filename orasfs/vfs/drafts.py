@@ -62,6 +62,10 @@ class LowerTree(Protocol):
         """Give a directory its entries, if it has none yet."""
         ...
 
+    async def know(self, directory: Identity) -> None:
+        """Give a directory that has no entries yet the base's mode and time."""
+        ...
+
     async def open(self, identity: Identity, opened: OpenStaged) -> BlobReader:
         """Return a reader of a file that is the base's as long as nobody writes it."""
         ...

@@ -55,13 +55,17 @@ class Editing:
         if not self.by_itself or node.spot is None:
             return node
         try:
-            await self.begin(node.spot.top)
+            await self.begin(node.spot.top, "write")
         except (Unsupported, AlreadyExists) as error:
             raise ReadOnly(str(error)) from error
         return self._tables.inodes.node(ino)
 
-    async def begin(self, top: Node) -> None:
+    async def begin(self, top: Node, operation: str) -> None:
         """Make a draft on top of an artifact, and the inodes of the one those of the other.
+
+        Args:
+            top: the artifact's directory.
+            operation: what was asked for, as `.oras/error` is to call it.
 
         Raises:
             Unsupported: it cannot be edited.
@@ -72,7 +76,7 @@ class Editing:
         try:
             await self._tables.patience.shared(("edit", top.key), partial(self._begin, top))
         except OrasfsError as error:
-            top.errors.record("edit", error)
+            top.errors.record(operation, error)
             raise
 
     async def _begin(self, top: Node) -> None:

@@ -27,7 +27,7 @@ FOREVER_SECONDS = 365 * 86_400.0  # below a digest nothing changes
 class Attr:
     """Attributes of an inode; `mode` includes the file type bits, sizes are bytes.
 
-    Times are all `mtime_ns`; the owner is the mounting user, which the transport fills in.
+    The owner is the mounting user, which the transport fills in.
     """
 
     ino: Ino
@@ -35,6 +35,15 @@ class Attr:
     size: int
     mtime_ns: int
     link_count: int = 1
+    atime_ns: int | None = None
+    ctime_ns: int | None = None
+
+    @property
+    def times(self) -> tuple[int, int, int]:
+        """Of the last read, write and change of attributes; `mtime_ns` where that is all."""
+        atime_ns = self.mtime_ns if self.atime_ns is None else self.atime_ns
+        ctime_ns = self.mtime_ns if self.ctime_ns is None else self.ctime_ns
+        return atime_ns, self.mtime_ns, ctime_ns
 
     @property
     def blocks(self) -> int:

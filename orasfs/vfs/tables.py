@@ -109,7 +109,8 @@ class Tables:
     def attr(ino: Ino, node: Node) -> Attr:
         """Return the attributes of a node that has an inode number."""
         stat = node.stat()
-        return Attr(ino, stat.mode, stat.size, stat.mtime_ns, stat.link_count)
+        times = stat.mtime_ns, stat.link_count, stat.atime_ns, stat.ctime_ns
+        return Attr(ino, stat.mode, stat.size, *times)
 
     @staticmethod
     @contextmanager

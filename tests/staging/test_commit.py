@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -372,6 +373,26 @@ async def test_a_cancelled_commit_ends_its_uploads(desk: Desk, target: MemoryTar
             await trio.to_thread.run_sync(target.pushing.wait)
             nursery.cancel_scope.cancel()
     assert not target.tags
+
+
+async def test_a_cancelled_commit_waits_for_no_answer(
+    desk: Desk, target: MemoryTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    golden_inputs(desk.tree, "artifact.txt")
+    answer = threading.Event()
+
+    def push_blob(*_: object) -> None:
+        target.pushing.set()
+        answer.wait(60)
+
+    monkeypatch.setattr(target, "push_blob", push_blob)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(desk.commit, target)
+            await trio.to_thread.run_sync(target.pushing.wait)
+            nursery.cancel_scope.cancel()
+    assert not answer.is_set()
+    answer.set()
 
 
 async def test_spooled_layers_of_an_earlier_commit_are_removed(

@@ -8,7 +8,7 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.staging import settings
 from orasfs.staging.layerblob import Compression
-from orasfs.staging.manifest import ManifestFields, build_manifest, config_descriptor
+from orasfs.staging.manifest import ImageSpec, ManifestFields, build_manifest, config_descriptor
 from orasfs.staging.pack import Packing, PackSettings
 from orasfs.staging.settings import Said, check_setting, pack_settings
 
@@ -145,3 +145,17 @@ def test_what_is_said_changes_a_base() -> None:
     assert changed is not None
     assert (changed.media_type, changed.digest) == ("c/d", Digest.of(b"{2}"))
     assert changed.annotations == {"c": "1"}
+
+
+def test_the_form_of_the_manifest_can_be_asked_for() -> None:
+    for value in ImageSpec:
+        said = Said({settings.IMAGE_SPEC: value.value})
+        assert settings.pack_settings(said).fields.image_spec is value
+    assert settings.pack_settings(Said({})).fields.image_spec is None
+    with pytest.raises(InvalidInput, match=r"v1\.0 or v1\.1"):
+        settings.check_setting(settings.IMAGE_SPEC, b"1.0", is_top=True)
+
+
+def test_an_edit_keeps_the_form_of_its_base() -> None:
+    with pytest.raises(InvalidInput, match="keeps the base's form"):
+        settings.pack_settings(Said({settings.IMAGE_SPEC: "v1.0"}), base=base_manifest())

@@ -128,6 +128,27 @@ async def test_nothing_changed_keeps_every_layer_and_copies_nothing(
     drafts.store.close()
 
 
+async def test_packed_layers_are_fetched_when_somebody_looks(
+    registries: FakeRegistries, tmp_path: Path
+) -> None:
+    drafts = drafts_in(tmp_path)
+    async with mounted(registries, drafts=drafts) as walker:
+        edited = Edited(walker, drafts.store)
+        await walker.stat("a/v1/.oras")
+        registries.take_calls()
+        await edited.edit()
+        await edited.write("a/v1/one.txt", b"ONE")
+        base = await edited.settle()
+        assert 1 in base.unchanged
+        assert not [call for call in registries.take_calls() if "layer" in call[0]]
+        committed = await walker.stat("a:v1/docs")
+        shown = await walker.stat("a/v1/docs")
+        assert (shown.mode, shown.mtime_ns) == (committed.mode, committed.mtime_ns)
+        await edited.filesystem.setattr(shown.ino, AttrChanges(mode=0o700), None)
+        assert 1 not in (await edited.settle()).unchanged
+    drafts.store.close()
+
+
 @pytest.mark.parametrize(
     ("path", "changed"), [("one.txt", 0), ("docs/sub/deep", 1), ("n/e/sted.txt", 3)]
 )

@@ -23,14 +23,13 @@ class Encoder:
 
     def attr(self, attr: Attr) -> bytes:
         """Return attributes without their validity."""
-        seconds, nanoseconds = divmod(attr.mtime_ns, _NS)
-        seconds &= _MASK64  # the kernel takes it for a signed number again
+        times = [divmod(time, _NS) for time in attr.times]
         return wire.ATTR.pack(
             attr.ino,
             attr.size,
             attr.blocks,
-            *(seconds, seconds, seconds),
-            *(nanoseconds, nanoseconds, nanoseconds),
+            *(seconds & _MASK64 for seconds, _ in times),  # signed again, to the kernel
+            *(nanoseconds for _, nanoseconds in times),
             attr.mode,
             attr.link_count,
             *(self.uid, self.gid),

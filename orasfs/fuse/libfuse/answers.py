@@ -70,5 +70,5 @@ class Encoder:
         answer.st_size = attr.size
         answer.st_blksize = BLOCK_SIZE
         answer.st_blocks = attr.blocks
-        answer.st_atime_ns = answer.st_mtime_ns = answer.st_ctime_ns = attr.mtime_ns
+        answer.st_atime_ns, answer.st_mtime_ns, answer.st_ctime_ns = attr.times
         return answer

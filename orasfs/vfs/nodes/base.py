@@ -30,12 +30,17 @@ LISTING_BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """Attributes but for the inode number: `mode` with the file type bits, `size` in bytes."""
+    """Attributes but for the inode number: `mode` with the file type bits, `size` in bytes.
+
+    The times of reading and of the last change of attributes are None where they are `mtime_ns`.
+    """
 
     mode: int
     size: int = 0
     mtime_ns: int = 0
     link_count: int = 1
+    atime_ns: int | None = None
+    ctime_ns: int | None = None
 
 
 PLAIN_DIRECTORY = Stat(DIRECTORY_MODE)

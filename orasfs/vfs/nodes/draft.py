@@ -89,9 +89,10 @@ class StagedNode(Node):
         return True
 
     def stat(self) -> Stat:
-        """Return what the disk says."""
+        """Return what the disk says, but no ctime of what has a base: looking changes it there."""
         found = self.staged.workspace.status(self.identity)
-        return Stat(found.st_mode, found.st_size, found.st_mtime_ns, found.st_nlink)
+        times = found.st_atime_ns, found.st_ctime_ns if self.staged.lower is None else None
+        return Stat(found.st_mode, found.st_size, found.st_mtime_ns, found.st_nlink, *times)
 
     def check_changeable(self) -> None:
         """Let changes through unless a commit runs.
@@ -235,7 +236,8 @@ class StagedDirectoryNode(StagedNode):
 
     def lookup_now(self, name: str) -> Answer | None:
         """Find a name, if the names are here."""
-        return None if self._is_pending() else self._find(name)
+        answer = None if self._is_pending() else self._find(name)
+        return None if _pending(answer) is not None else answer
 
     async def lookup(self, name: str) -> Answer:
         """Find a name.
@@ -244,7 +246,11 @@ class StagedDirectoryNode(StagedNode):
             OrasfsError: the names are the base's, which cannot be had.
         """
         await self.fill()
-        return self._find(name)
+        answer = self._find(name)
+        lower, below = self.staged.lower, _pending(answer)
+        if lower is not None and below is not None:
+            await lower.know(below)
+        return answer
 
     def _is_pending(self) -> bool:
         lower = self.staged.lower
@@ -293,6 +299,11 @@ class StagedDirectoryNode(StagedNode):
             return listed
         answer = self._find(listed.name)
         return Listed(listed.name, answer) if isinstance(answer, Found) else None
+
+    async def change(self, changes: AttrChanges, opened: Opened | None) -> None:
+        """Change attributes of what has its own."""
+        await self.ready()
+        await super().change(changes, opened)
 
     async def make_directory(self, name: str, mode: int) -> Found:
         """Make a directory."""
@@ -373,4 +384,12 @@ class StagedDirectoryNode(StagedNode):
         for name in names:
             answer = self._find(name)
             if isinstance(answer, Found):
-                yield Listed(name, answer)
+                is_open = _pending(answer) is not None  # then the first use is a lookup
+                yield Listed(name, Found(answer.node, 0.0) if is_open else answer)
+
+
+def _pending(answer: Answer | None) -> Identity | None:
+    """Return the directory that was found if only the base can tell its mode and time."""
+    node = answer.node if isinstance(answer, Found) else None
+    is_pending = isinstance(node, StagedDirectoryNode) and not node.attr_seconds
+    return node.identity if isinstance(node, StagedNode) and is_pending else None

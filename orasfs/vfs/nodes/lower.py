@@ -9,13 +9,14 @@ INVARIANT: a mark goes only after what it stands for is there, so a crash half-w
 INVARIANT: what has a mark is never read from the staged file.
 """
 
+import logging
 import os
 import stat
 from collections.abc import Mapping
 
 import trio
 
-from orasfs.errors import InvalidContent, NotFound
+from orasfs.errors import InvalidContent, NotFound, OrasfsError
 from orasfs.oci.manifest import Manifest
 from orasfs.oci.storage import BlobReader
 from orasfs.staging.changes import AttrChanges
@@ -27,9 +28,11 @@ from orasfs.staging.workspace import LOWER, PENDING
 from orasfs.tree.names import clean_title
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.inodes import Key
-from orasfs.vfs.nodes.base import Found, Listed, Node
+from orasfs.vfs.nodes.base import Found, Node
 from orasfs.vfs.nodes.files import BlobNode, MemberFileNode, SymlinkNode
 from orasfs.vfs.nodes.view import ViewNode
+
+logger = logging.getLogger(__name__)
 
 COPY_BYTES = 1024 * 1024
 
@@ -71,6 +74,21 @@ class Lower:
         async with self._lock:
             await self._fill(directory)
 
+    async def know(self, directory: Identity) -> None:
+        """Give a directory without entries the base's mode and time, which its layer has."""
+        async with self._lock:
+            path = self._mark(directory, PENDING)
+            if not path:
+                return
+            try:
+                known = (await self._node(path)).stat()
+            except OrasfsError as error:
+                logger.debug("no attributes from the base path=%r error=%s", path, error)
+                return
+            mode, mtime_ns = stat.S_IMODE(known.mode), known.mtime_ns
+            if self.is_pending(directory):
+                self._tree.change(directory, AttrChanges(mode, None, mtime_ns, mtime_ns))
+
     async def open(self, identity: Identity, opened: OpenStaged) -> BlobReader:
         """Return a reader of a file that is the base's as long as nobody writes it."""
         path = self._mark(identity, LOWER)
@@ -110,8 +128,8 @@ class Lower:
             path = clean_title(layer.title) if layer.title else ""
             if not path or await self._is_unchanged(path):
                 unchanged.add(ordinal)
-        kept = {clean_title(manifest.layers[ordinal].title) for ordinal in unchanged
-                if manifest.layers[ordinal].title}  # fmt: skip
+        titles = [manifest.layers[ordinal].title for ordinal in unchanged]
+        kept = {clean_title(title) for title in titles if title}
         await self._own("", self._tree.top, kept)
         return Base(manifest, frozenset(unchanged))
 
@@ -135,6 +153,8 @@ class Lower:
             here = self._tree.find(here, name) if here and here.is_directory else None
         if here is None:
             return False
+        if self.is_pending(here):
+            return self._mark(here, PENDING) == path
         try:
             node = await self._node(path)
         except NotFound:
@@ -142,6 +162,8 @@ class Lower:
         return await self._is_same(here, path, node)
 
     async def _is_same(self, identity: Identity, path: str, node: Node) -> bool:
+        if self.is_pending(identity):  # nobody has changed it, or it had entries
+            return self._mark(identity, PENDING) == path
         status, wanted = self._tree.status(identity), node.stat()
         is_same = status.st_mode == wanted.mode and status.st_mtime_ns == wanted.mtime_ns
         if isinstance(node, SymlinkNode):
@@ -154,8 +176,6 @@ class Lower:
         return is_same and mark == path
 
     async def _is_same_directory(self, identity: Identity, path: str, node: ViewNode) -> bool:
-        if self.is_pending(identity):
-            return self._mark(identity, PENDING) == path
         entries = await _entries(node)
         if set(self._tree.names(identity)) != entries.keys():
             return False
@@ -269,22 +289,13 @@ class Lower:
 
 
 async def _entries(directory: Node) -> Mapping[str, Node]:
-    """Return what is in a directory of the base, with attributes as far as they can be known."""
+    """Return what is in a directory of the base; nothing is fetched for attributes."""
     listing = directory.listing_now() or await directory.listing()
     found: dict[str, Node] = {}
     while names := await listing.more():
         for listed in names:
-            found[listed.name] = await _known(directory, listed)
+            found[listed.name] = listed.found.node
     return found
-
-
-async def _known(directory: Node, listed: Listed) -> Node:
-    """Return a listed node; of a packed directory, when its layer is there if that is small."""
-    node = listed.found.node
-    if isinstance(node, ViewNode) and not node.attr_seconds:
-        answer = directory.lookup_now(listed.name) or await directory.lookup(listed.name)
-        return answer.node if isinstance(answer, Found) else node
-    return node
 
 
 class LowerReader:

@@ -100,3 +100,9 @@ def test_statfs_has_the_kernel_s_order() -> None:
 def test_names_of_notifications_end_with_a_zero_byte() -> None:
     assert replies.invalidate_entry(3, b"ab") == struct.pack("=QII", 3, 2, 0) + b"ab\0"
     assert replies.invalidate_inode(3) == struct.pack("=Qqq", 3, 0, 0)
+
+
+def test_the_three_times_are_told_apart() -> None:
+    attr = Attr(Ino(7), 0, 0, 2_000_000_002, 1, 1_000_000_001, 3_000_000_003)
+    fields = wire.ATTR.unpack(ENCODER.attr(attr))
+    assert fields[3:9] == (1, 2, 3, 1, 2, 3)
