@@ -41,24 +41,28 @@ class SecretiveMount(Mounted):
         finally:
             super().__exit__(kind, *exc)
         if kind is None:
-            assert secrets_in(_files(self)) == []
+            _check(_files(self))
 
     @contextlib.contextmanager
     def in_background(self, *flags: str, stdin: str = "") -> Iterator[None]:
         with super().in_background(*flags, stdin=stdin):
             yield
             check_no_secret(self)
-        assert secrets_in(_files(self)) == []
+        _check(_files(self))
 
 
-def check_no_secret(mounted: Mounted, *more: str, errors_of: tuple[str, ...] = ()) -> None:
+def check_no_secret(mounted: Mounted, *more: str) -> None:
     """Search all that the mount shows, and all that it has written, for secrets.
 
-    That is its log at debug level, its control files and `.oras/error` (of the root, and of the
-    paths `errors_of`), what the kernel tells of its process, and every file below its home:
-    cache, state, drafts.
+    That is its log at debug level, its control files and the last errors, what the kernel tells of
+    its process, and every file below its home: cache, state, drafts.
     """
-    assert secrets_in(_places(mounted, errors_of), *more) == []
+    _check(_places(mounted), *more)
+
+
+def _check(places: Iterable[tuple[str, bytes]], *more: str) -> None:
+    found = secrets_in(places, *more)
+    assert not found, found
 
 
 def secrets_in(places: Iterable[tuple[str, bytes]], *more: str) -> list[str]:
@@ -72,12 +76,12 @@ def secrets_in(places: Iterable[tuple[str, bytes]], *more: str) -> list[str]:
     ]
 
 
-def _places(mounted: Mounted, errors_of: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+def _places(mounted: Mounted) -> Iterator[tuple[str, bytes]]:
     assert "DEBUG" in mounted.log()
     for name in _CONTROL:
         yield name, _read(mounted.path / ".orasfs" / name)
-    for path in ("", *errors_of):
-        yield f"{path}/.oras/error", _read(mounted.path / path / ".oras/error", check=False)
+    for path in (".oras/error", "team/.oras/error"):
+        yield path, _read(mounted.path / path, check=False)
     pid = json.loads(_read(mounted.path / ".orasfs/status.json"))["pid"]
     for name in _PROCESS:
         yield name, Path(f"/proc/{pid}/{name}").read_bytes()
