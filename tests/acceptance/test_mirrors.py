@@ -46,7 +46,8 @@ def leave_unfinished(mounted: Mounted, *names: str) -> None:
     ]
     try:
         deadline = time.monotonic() + READ_SECONDS
-        while {p.stat().st_size for p in mounted.cache.glob("ingest/*.partial")} != {2 * MIB}:
+        partial = [2 * MIB] * len(names)
+        while [p.stat().st_size for p in mounted.cache.glob("ingest/*.partial")] != partial:
             assert time.monotonic() < deadline, "nothing came"
             time.sleep(0.05)  # noqa: TID251 - nothing tells what another process has written
     finally:
