@@ -159,15 +159,22 @@ def _base(document: Mapping[str, Any]) -> BaseReference:
     )
 
 
-def _members(descriptor: Descriptor) -> dict[str, str | int]:
+def _members(descriptor: Descriptor) -> dict[str, Any]:
     return {
         "mediaType": descriptor.media_type,
         "digest": str(descriptor.digest),
         "size": descriptor.size,
+        "annotations": dict(descriptor.annotations),
+        "artifactType": descriptor.artifact_type,
     }
 
 
 def _descriptor(document: Mapping[str, Any]) -> Descriptor:
+    annotations = dict(document.get("annotations") or {})
     return Descriptor(
-        str(document["mediaType"]), Digest.parse(document["digest"]), int(document["size"])
+        str(document["mediaType"]),
+        Digest.parse(document["digest"]),
+        int(document["size"]),
+        {str(key): str(value) for key, value in annotations.items()},
+        artifact_type=str(document.get("artifactType", "")),
     )

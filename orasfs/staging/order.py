@@ -129,18 +129,19 @@ def _take(draft: Draft, defaults: PackSettings, base: Base | None) -> Taken:
     captured = draft.capture()
     settings = draft.settings(captured, defaults, base.manifest if base else None)
     if draft.subject is not None:
-        settings = attached(settings, draft.subject)
+        settings = attached(settings, draft.subject, is_empty=not captured.tree.entries)
     config = draft.metadata_file(CONFIG)
     known = partial(_known, draft)
     staged = Staged(captured.tree, settings, draft.directory, open_staged, base, config, known)
     return version, staged
 
 
-def attached(settings: PackSettings, subject: Descriptor) -> PackSettings:
-    """Return the settings of what refers to `subject`.
+def attached(settings: PackSettings, subject: Descriptor, *, is_empty: bool) -> PackSettings:
+    """Return the settings of what refers to `subject`; `is_empty` if there is no file in it.
 
     Raises:
-        InvalidInput: no artifact type is set, which the reference client wants, too.
+        InvalidInput: no artifact type is set, or there is nothing to attach; the reference client
+            refuses both, too.
     """
     fields = settings.fields
     if not fields.artifact_type:
@@ -148,8 +149,9 @@ def attached(settings: PackSettings, subject: Descriptor) -> PackSettings:
             "what is attached needs an artifact type: "
             f"setfattr -n {ARTIFACT_TYPE} -v application/vnd.example.sbom DRAFT"
         )
-    plain = Descriptor(subject.media_type, subject.digest, subject.size)
-    return replace(settings, fields=replace(fields, subject=plain))
+    if is_empty and not fields.annotations:
+        raise InvalidInput("nothing to attach: put a file into the draft, or set an annotation")
+    return replace(settings, fields=replace(fields, subject=subject))
 
 
 def _known(draft: Draft, status: os.stat_result) -> str | None:

@@ -56,6 +56,11 @@ class Artifact:
         return f"<Artifact {self.reference}>"
 
     @property
+    def tag(self) -> str | None:
+        """The tag it was reached by, if any."""
+        return self._tag
+
+    @property
     def reference(self) -> str:
         """The reference by which every client finds exactly this manifest."""
         return self.state.place.reference(Target(self._tag, self.descriptor.digest))

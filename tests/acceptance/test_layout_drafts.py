@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.golden import GOLDEN
 from tests.support.mounted import Mounted, run
+from tests.support.staged import GOLDEN_CREATED
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
@@ -66,6 +67,37 @@ def test_the_embedded_repositories_are_begun_from_nothing(tmp_path: Path) -> Non
         assert not (local / "typo").exists()
     copied = run(["skopeo", "inspect", "--raw", f"oci:{local / 'app'}:v1"])
     assert '"title":"file"' in copied.stdout.replace("org.opencontainers.image.", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "media_type", "annotations"),
+    [
+        ("sbom", "nested/a/top.txt", "text/plain", {}),
+        ("signature", "config.json", "application/json", {"who": "one"}),
+    ],
+)
+def test_what_is_attached_has_the_golden_digest(
+    layout: Path,
+    tmp_path: Path,
+    kind: str,
+    file: str,
+    media_type: str,
+    annotations: dict[str, str],
+) -> None:
+    with Mounted(f"oci:{layout}", tmp_path, "pack=files") as mounted:
+        referrers = mounted.path / "single/.oras/referrers"
+        before = {path.name for path in (referrers / "sha256").iterdir()}
+        draft = referrers / kind
+        (draft / file).parent.mkdir(parents=True)
+        shutil.copyfile(GOLDEN / "inputs" / file, draft / file)
+        os.setxattr(draft / file, "user.oras.mediatype", media_type.encode())
+        os.setxattr(draft, "user.oras.artifacttype", f"application/vnd.acme.{kind}".encode())
+        os.setxattr(draft, "user.oras.epoch", str(GOLDEN_CREATED).encode())
+        for key, value in annotations.items():
+            os.setxattr(draft, f"user.oras.annotation.{key}", value.encode())
+        run(["sync", draft])
+        assert {path.name for path in (referrers / "sha256").iterdir()} == before
+        assert os.getxattr(draft, "user.oras.digest").decode().partition(":")[2] in before
 
 
 def test_a_tag_of_a_layout_is_edited(layout: Path, tmp_path: Path) -> None:

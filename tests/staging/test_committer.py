@@ -346,13 +346,16 @@ async def test_what_is_attached_is_put_by_its_digest_and_needs_a_type(
     world: World, expect_log: ExpectLog
 ) -> None:
     expect_log(logging.WARNING, "artifact type")
+    expect_log(logging.WARNING, "nothing to attach")
     subject = Descriptor(OCI_MANIFEST, Digest.of(b"subject"), 7)
     key = DraftKey(HOST, "team/site", "sbom", subject=str(subject.digest))
     draft = world.store.create(key, subject=subject)
-    (draft.directory / "tree/sbom.json").write_bytes(b"{}")
     with pytest.raises(InvalidInput, match="artifacttype"):
         await world.committer.commit(draft)
     draft.tree.set_attribute(draft.tree.top, "user.oras.artifacttype", b"application/vnd.test")
+    with pytest.raises(InvalidInput, match="nothing to attach"):
+        await world.committer.commit(draft)
+    (draft.directory / "tree/sbom.json").write_bytes(b"{}")
     descriptor = await world.committer.commit(draft)
     target = world.target(HOST, "team/site")
     assert descriptor is not None

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 import trio
 
 from orasfs.errors import AlreadyExists, InvalidName, NotEmpty, NotPermitted, ReadOnly
-from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.descriptor import ANNOTATION_REF_NAME, Descriptor
 from orasfs.oci.digest import ALGORITHMS, Digest
+from orasfs.oci.manifest import Index
 from orasfs.staging.changes import AttrChanges
 from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
@@ -76,7 +77,6 @@ class ReferrersNode(Node):
             InvalidName: the name is one that referrers have.
             ReadOnly: nothing can be written in this mount.
         """
-        await trio.lowlevel.checkpoint()
         drafts = self._artifact.mount.drafts
         if drafts is None:
             raise ReadOnly("mounted read-only")
@@ -87,7 +87,7 @@ class ReferrersNode(Node):
         key = self._key_of(name)
         if key in drafts.attached:
             raise AlreadyExists(f"{name} is attached already")
-        draft = drafts.store.create(key, subject=self._artifact.descriptor)
+        draft = drafts.store.create(key, subject=await self._described())
         draft.tree.change(draft.tree.top, AttrChanges(mode=mode))
         return self._draft(draft, drafts)
 
@@ -129,6 +129,26 @@ class ReferrersNode(Node):
         """Let it be: no repository is begun here."""
         await trio.lowlevel.checkpoint()
         return None
+
+    async def _described(self) -> Descriptor:
+        """Return the subject's descriptor, as the reference client has it from the same source.
+
+        A registry tells no more than media type, digest and size; the index of a layout has what
+        was copied from the manifest, and the tag.
+        """
+        plain = self._artifact.descriptor
+        if not self._artifact.state.place.is_layout:
+            await trio.lowlevel.checkpoint()
+            return Descriptor(plain.media_type, plain.digest, plain.size)
+        document = (await self._artifact.document()).parsed
+        is_index = isinstance(document, Index)
+        annotations = {} if is_index else dict(document.annotations)
+        if self._artifact.tag:
+            annotations[ANNOTATION_REF_NAME] = self._artifact.tag
+        artifact_type = "" if is_index else document.artifact_type
+        return Descriptor(
+            plain.media_type, plain.digest, plain.size, annotations, artifact_type=artifact_type
+        )
 
     @property
     def _ttl_seconds(self) -> float:
