@@ -105,14 +105,19 @@ def get_attribute(spot: Spot, name: str) -> str | None:
     """Return an extended attribute, None if the path has none of that name.
 
     Raises:
-        LocalFailure: it cannot be had.
+        LocalFailure: it cannot be had; the message has the mount's own words, or says where an
+            earlier failure (to begin a draft there) left some.
         TimedOut: no answer came.
     """
+    began = datetime.now(UTC)
     number, value = _call("get", spot.path, name, "")
     if number in (errno.ENODATA, errno.EOPNOTSUPP):
         return None
     if number:
-        raise LocalFailure(f"{spot.path}: {os.strerror(number)}", number)
+        place = f"{os.path.dirname(spot.path)}/.oras/error"  # noqa: PTH120 - a string
+        words = last_error(spot, name, began)
+        words = words or f"{os.strerror(number)} (what failed there before is told by {place})"
+        raise LocalFailure(f"{spot.path}: {words}", number)
     return value.decode("utf-8", "replace")
 
 

@@ -59,14 +59,21 @@ def check_links(title: str, directory: StagedDirectory) -> None:
     Raises:
         InvalidInput: a link would make every pull of the artifact fail.
     """
+    found = unrestorable_link(title, directory)
+    if found:
+        raise InvalidInput(
+            f"{found}, which `oras pull` refuses: replace it, or allow it with links=any"
+        )
+
+
+def unrestorable_link(title: str, directory: StagedDirectory) -> str:
+    """Return the first link that no pull would restore, and why, in words; "" if there is none."""
     for path, node in walk("", directory):
         if isinstance(node, StagedSymlink):
             why = _not_restorable(title, directory, path, node.target)
             if why:
-                raise InvalidInput(
-                    f"symbolic link {f'{title}/{path}'!r} {why}, which `oras pull` refuses: "
-                    "replace it, or allow it with links=any"
-                )
+                return f"symbolic link {f'{title}/{path}'!r} {why}"
+    return ""
 
 
 def _not_restorable(title: str, directory: StagedDirectory, path: str, target: str) -> str:

@@ -17,7 +17,7 @@ from orasfs.oci.descriptor import ANNOTATION_CREATED, Descriptor
 from orasfs.oci.manifest import Manifest
 from orasfs.staging.layerblob import Compression
 from orasfs.staging.layers import DirectoryLayer, PlannedLayer, directory_layer, file_layer
-from orasfs.staging.links import check_links, resolve_file
+from orasfs.staging.links import check_links, resolve_file, unrestorable_link
 from orasfs.staging.manifest import ManifestFields, build_manifest, format_created
 from orasfs.staging.manifestedit import KeptLayer, ManifestChanges, edit_manifest
 from orasfs.staging.tree import (
@@ -251,6 +251,12 @@ def warnings_of(
         f"{layer.title!r}: compression={layer.compression.value}, but `oras` unpacks gzip only"
         for layer in layers
         if isinstance(layer, DirectoryLayer) and layer.compression is not Compression.GZIP
+    ]
+    sentences += [
+        f"{found}: no `oras pull` restores {layer.title!r}, and no mount shows what is in it"
+        for layer in layers
+        if isinstance(layer, DirectoryLayer)
+        and (found := unrestorable_link(layer.title, layer.directory))
     ]
     return tuple(sentences)
 

@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +231,11 @@ def test_a_refused_attribute_has_the_words_of_the_mount(tmp_path: Path) -> None:
     with pytest.raises(LocalFailure, match="No such file") as caught:
         gesture.set_attribute(gone, "user.oras.test", "1")
     assert caught.value.number == errno.ENOENT
-    with pytest.raises(LocalFailure):
+    with pytest.raises(LocalFailure, match=f"told by {tmp_path}/.oras/error"):
         gesture.get_attribute(gone, "user.oras.test")
     (tmp_path / ".oras").mkdir()
-    line = "2026-01-01T00:00:00+00:00 setxattr user.oras.test: Busy: somebody is at it\n"
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    line = f"{moment} setxattr user.oras.test: Busy: somebody is at it\n"
     (tmp_path / ".oras/error").write_text(line)
     with pytest.raises(LocalFailure, match="somebody is at it"):
         gesture.set_attribute(gone, "user.oras.test", "1")
