@@ -14,7 +14,7 @@ import click
 from orasfs.errors import OrasfsError
 
 VERBS = (
-    *("mount", "umount", "status", "commit", "edit", "discard", "tag", "rm"),
+    *("mount", "umount", "status", "commit", "fetch", "edit", "discard", "tag", "rm"),
     *("cache", "login", "logout", "doctor"),
 )
 

@@ -108,7 +108,7 @@ def describe(document: dict[str, Any]) -> str:
     """Return where a commit is, in a few words."""
     words = f"{document['phase']}, {document['there']}/{document['blobs']} blobs"
     if document["sent"]:
-        words += f", {bytes_in_words(document['sent'])} sent"
+        words += f", {bytes_in_words(document['sent'])} {document.get('verb', 'sent')}"
     if document["skipped"]:
         words += f", {document['skipped']} there before"
     return words

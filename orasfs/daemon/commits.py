@@ -40,11 +40,12 @@ def commit_document(report: Report) -> dict[str, Any]:
         "warnings": list(progress.warnings),
         "reference": report.reference or None,
         "digest": str(report.descriptor.digest) if report.descriptor else None,
-        "error": _error(report.error) if report.error else None,
+        "error": error_document(report.error) if report.error else None,
     }
 
 
-def _error(error: OrasfsError) -> dict[str, str]:
+def error_document(error: OrasfsError) -> dict[str, str]:
+    """Return a failure: its class, its errno by name, and its words."""
     number = errno_of(error)
     return {
         "kind": type(error).__name__,

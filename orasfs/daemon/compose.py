@@ -18,6 +18,7 @@ import trio
 from orasfs.daemon import control
 from orasfs.daemon.config import MountConfig
 from orasfs.daemon.connect import connector
+from orasfs.daemon.fetches import fetch_documents
 from orasfs.daemon.knownhosts import known_hosts
 from orasfs.daemon.logs import LogRing
 from orasfs.daemon.offline import OfflineRegistry, known_names
@@ -40,6 +41,7 @@ from orasfs.staging.pack import Packing, PackSettings
 from orasfs.store.cache import Cache
 from orasfs.store.options import CacheOptions, Transfer, Verify
 from orasfs.tree.views import ViewOptions
+from orasfs.vfs.fetching import Fetching
 from orasfs.vfs.filesystem import Filesystem
 from orasfs.vfs.operations import FilesystemStatus
 from orasfs.vfs.options import FilesystemOptions
@@ -74,8 +76,8 @@ async def mount_and_serve(
             if isinstance(source.root, LayoutRoot):
                 registries.registry(f"{LAYOUT_PREFIX}{source.root.label}")  # fail before mounting
             notifier = SessionNotifier()
-            control_texts = control_files(config, registries, cache, ring, writing)
-            filesystem = _filesystem(config, source, registries, control_texts, nursery, writing)
+            texts = control_files(config, registries, cache, ring, writing)
+            filesystem = _filesystem(config, source, registries, cache, texts, nursery, writing)
             filesystem.set_notifier(notifier)
             mismatches.listener = filesystem.content_mismatch
             await serve(
@@ -158,18 +160,25 @@ def _filesystem(
     config: MountConfig,
     source: MountSource,
     registries: MountRegistries,
-    control_texts: Mapping[str, Callable[[], bytes]],
+    cache: Cache,
+    texts: Mapping[str, Callable[[], bytes]],
     nursery: trio.Nursery,
     writing: Writing | None,
 ) -> Filesystem:
+    fetching = Fetching(nursery)
+
+    def fetches() -> bytes:
+        return control.as_json(fetch_documents(fetching.orders(), cache.transfers()))
+
     return Filesystem(
         source.root,
         registries,
         filesystem_options(config),
-        control=control_texts,
+        control={**texts, control.FETCHES: fetches},
         statfs=lambda: filesystem_status(default_state() if writing else config.cache),
         nursery=nursery,
         drafts=writing.drafts if writing else None,
+        fetching=fetching,
     )
 
 

@@ -19,6 +19,7 @@ STATUS = "status.json"
 TRANSFERS = "transfers.json"
 DRAFTS = "drafts.json"
 COMMITS = "commits.json"
+FETCHES = "fetches.json"
 METRICS = "metrics"
 LOG = "log"
 

@@ -19,7 +19,7 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
 from orasfs.store import disk, ingest, leases
 from orasfs.store.chunkfile import ChunkFile, open_chunks
-from orasfs.store.claims import Claimant, no_claim
+from orasfs.store.claims import Claim, Claimant, no_claim
 from orasfs.store.room import Room
 
 logger = logging.getLogger(__name__)
@@ -168,10 +168,17 @@ class ContentStore:
         if self._room is not None:
             self._room.touch(path)
 
-    def note(self, *paths: Path) -> None:
-        """Count files that were given their names, or all in a directory; see `Room.note`."""
+    def claim(self, path: Path, size: int, target: Path) -> Claim | None:
+        """Have room for a file, or for the files of a directory `target`, see `Room.claim`.
+
+        Raises:
+            StorageFull: there is none.
+        """
+        return self._claim(path, size, target)
+
+    def trim(self) -> None:
+        """Evict as much as the cache is too large, if it is."""
         if self._room is not None:
-            self._room.note(*paths)
             self._room.trim()
 
     def _make_if_missing(self, name: str, content: bytes) -> None:

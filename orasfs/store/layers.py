@@ -258,7 +258,6 @@ class LayerStore:
         if unpacking.error is None:
             self._counters.layers_unpacked += 1
             logger.debug("layer unpacked: digest=%s", digest)
-            await self._in_thread(partial(self._store.note, self._directory(digest)))
 
     async def _hash(self, layer: PackedLayer, source: BlobStreamer) -> Digest:
         """Compute a digest of the uncompressed tar that its pass did not."""

@@ -141,9 +141,10 @@ class MemberFiles:
             file.path.unlink(missing_ok=True)
         else:
             target = self._store.path_of(descriptor.digest)
+            claim = self._store.claim(file.path, file.size, target)
             ingest.publish(file.fd, file.path, target, descriptor)
-            self._store.note(target)
-            self._store.note(target)
+            if claim is not None:
+                claim.settle()
         with self._lock:
             del self._own[number]
             os.close(file.fd)

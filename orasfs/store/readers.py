@@ -122,6 +122,22 @@ class FileReader:
             raise copy.copy(error) from error
         return content
 
+    async def wait_kept(self) -> None:
+        """Have the blob whole, and wait until it is verified and has its name.
+
+        Raises:
+            StorageFull: there is no room for it.
+            ContentMismatch: it is not what its descriptor says.
+        """
+        if self._blob is None:
+            raise ValueError("the reader is closed")
+        arrival = self._blob.arrival
+        await arrival.wait_verified()
+        if arrival.is_verified:
+            await arrival.ended.wait()
+        if arrival.error is not None:
+            raise copy.copy(arrival.error) from arrival.error
+
     def close(self) -> None:
         """Release the blob. Harmless twice."""
         if self._blob is not None:

@@ -158,6 +158,25 @@ class CachedRepository:
         blob = await self._shared.blobs.acquire(descriptor, self._source)
         return FileReader(self._shared.blobs, blob, self._source, self._shared.disk_limiter)
 
+    async def complete_blob(self, descriptor: Descriptor) -> BlobReader:
+        """Return the blob once it is complete, verified and kept; it stays until that is closed.
+
+        Raises:
+            StorageFull: there is no room to keep it.
+            ContentMismatch: the source served something else.
+        """
+        inline = open_inline(descriptor)
+        if inline is not None:
+            return inline
+        self._note_origin(descriptor)
+        reader = await self._open_kept(descriptor)
+        try:
+            await reader.wait_kept()
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
     def layer_now(self, layer: PackedLayer) -> Layer | None:
         """Return the layer if its index is at hand; see `tree.layers.LayerOpener`."""
         return self._shared.layers.layer_now(layer, self._source)

@@ -13,11 +13,11 @@ small a one.
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from orasfs.errors import StorageFull
-from orasfs.store import chunkmapfile, leases, scan
+from orasfs.store import chunkmapfile, ingest, leases, scan
 from orasfs.store.budget import Budget, shortage
 from orasfs.store.entries import Entry, Kind, kind_of
 from orasfs.store.ledger import Ledger
@@ -103,21 +103,19 @@ class Room:
         raise StorageFull(f"{entry.path}: no room for {entry.size} bytes: all else is in use")
 
     def settle(self, *names: str) -> None:
-        """Enter files as they are on the disk now; those that are not there are taken out."""
-        found = [(name, self.look(name)) for name in names if name]
+        """Enter files, or all in a directory, as they are on the disk now, or are not."""
+        found = [(name, self.look(name)) for name in self._files(names)]
         present = [entry for _, entry in found if entry is not None]
         self.ledger.put(present, [name for name, entry in found if entry is None])
 
-    def note(self, *paths: Path) -> None:
-        """Enter files, or all files below directories, that were given their names just now."""
-        names = [self._name(path) for path in paths if path.is_file()]
-        names += [
-            self._name(Path(directory, file))
-            for path in paths
-            for directory, _, files in os.walk(path)
-            for file in files
-        ]
-        self.settle(*(name for name in names if kind_of(name) is not None))
+    def _files(self, names: Iterable[str]) -> Iterator[str]:
+        """Yield the names, and in place of a directory's those of all files below it."""
+        for name in filter(None, names):
+            path = self.root / name
+            if path.is_dir():
+                found = ((place, file) for place, _, files in os.walk(path) for file in files)
+                yield from (self._name(Path(place, file)) for place, file in found)
+            yield name
 
     def trim(self) -> None:
         """Evict as much as the cache is too large, if it is."""
@@ -163,13 +161,17 @@ class Room:
         """Remove files that nobody has open; return how many bytes they were."""
         entries = list(entries)
         unlist(self.root, {entry.digest for entry in entries if entry.kind is Kind.BLOB})
-        gone = [entry for entry in entries if self._unlink(entry)]
+        self.ledger.mark(entry.path for entry in entries)
+        gone = {entry for entry in entries if self._unlink(entry)}
+        self.ledger.put(entry for entry in entries if entry not in gone)  # as they were
         # Looked at again: somebody may have begun to fetch one anew.
         self.settle(*(entry.path for entry in gone))
         return sum(entry.size for entry in gone)
 
     def recover(self, *, is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Mend what killed processes left; compare all files with the ledger once a day."""
+        ingest.sweep(self.root / "ingest")
+        self.settle(*(entry.path for entry in self.ledger.marked()))
         names = {entry.path: entry for entry in self.ledger.below("ingest/")}
         for path in (self.root / "ingest").glob("*.partial"):
             names.setdefault(self._name(path), Entry(self._name(path), Kind.PARTIAL, 0, 0))

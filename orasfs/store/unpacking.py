@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_SETTLE_SECONDS = 5.0
 _BATCH_BYTES = 4 * 1024 * 1024  # of the blob; after it, another layer has its turn
 
 
@@ -159,6 +160,23 @@ class Unpacking:
             self._wake()
 
     async def _run(self) -> None:
+        """Pass the layer, with room for it claimed before and settled in the end."""
+        store = self._workshop.store
+        name = f"{self._descriptor.digest.hex}-{os.getpid()}.layer"
+        place = store.ingest_directory / name
+        # No less than that; how much it will be is known in the end.
+        claim = await self._in_thread(
+            partial(store.claim, place, self._descriptor.size, self._directory)
+        )
+        try:
+            await self._run_claimed()
+        finally:
+            if claim is not None:
+                with trio.move_on_after(_SETTLE_SECONDS, shield=True):
+                    await trio.to_thread.run_sync(claim.settle, abandon_on_cancel=True)
+        await self._in_thread(store.trim)
+
+    async def _run_claimed(self) -> None:
         blobs = self._workshop.blobs
         blob = await blobs.acquire(self._descriptor, self._source)
         try:

@@ -23,6 +23,7 @@ from orasfs.vfs.changes import Changes
 from orasfs.vfs.documents import DocumentCache
 from orasfs.vfs.drafts import Drafts, draft_key
 from orasfs.vfs.editing import Editing
+from orasfs.vfs.fetching import Fetching
 from orasfs.vfs.inodes import derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import CONTROL_NAME, Place
@@ -66,6 +67,7 @@ class Filesystem(Changes):
         statfs: tells the free space; local only.
         nursery: where work goes on that nobody waits for any more.
         drafts: where drafts are kept and who commits them; None refuses all changes.
+        fetching: takes orders to fetch; None takes none.
         clock: seconds that only go forward.
     """
 
@@ -79,6 +81,7 @@ class Filesystem(Changes):
         statfs: Callable[[], FilesystemStatus],
         nursery: trio.Nursery,
         drafts: Drafts | None = None,
+        fetching: Fetching | None = None,
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         mount = Mount(options, clock, nursery, DocumentCache(), Verification(), drafts)
@@ -88,6 +91,7 @@ class Filesystem(Changes):
         self._mount = mount
         self._control = control_directory(derive(top.key, CONTROL_NAME, "control"), control)
         self._statfs = statfs
+        self._fetching = fetching
         self._notifier: Notifier | None = None
         if drafts is not None:
             drafts.listener = self._draft_committed
@@ -261,7 +265,8 @@ class Filesystem(Changes):
         xattrs.check_name(name)
         node = self._tables.inodes.node(ino)
         with self._tables.remembering(node, f"getxattr {name}"):
-            value = node.getxattr_now(name)
+            value = self._fetching.asked(node, name) if self._fetching else None
+            value = value or node.getxattr_now(name)
             if value is None:
                 work = partial(node.getxattr, name)
                 value = await self._tables.patience.shared(("getxattr", node.key, name), work)

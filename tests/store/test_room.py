@@ -153,7 +153,7 @@ def test_index_of_a_layer_goes_last(tmp_path: Path) -> None:
     layer.mkdir(parents=True)
     for name in ("slab", "summary", "index"):
         (layer / name).write_bytes(b"x" * BLOCK)
-    s.store.note(layer)
+    s.room.settle("orasfs/layers")
     for number in range(10):
         s.add(number)
     assert sorted(path.name for path in layer.iterdir()) == ["index", "summary"]

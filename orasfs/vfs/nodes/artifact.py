@@ -18,6 +18,7 @@ import trio
 from orasfs.errors import InvalidInput, NotFound, OrasfsError, Unsupported
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
+from orasfs.oci.manifest import Manifest
 from orasfs.oci.reference import Target
 from orasfs.vfs import xattrs
 from orasfs.vfs.artifact import Artifact
@@ -25,7 +26,7 @@ from orasfs.vfs.inodes import Key, derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import METADATA_NAME
 from orasfs.vfs.nodes import tag_orders
-from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Node, Spot
+from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Node, Piece, Spot
 from orasfs.vfs.nodes.metadata import FAILED_SECONDS, MetadataNode
 from orasfs.vfs.nodes.view import Inside, ViewNode
 from orasfs.vfs.operations import FOREVER_SECONDS
@@ -115,6 +116,13 @@ class ArtifactNode(Node):
             if metadata is not None:
                 return metadata
         return await (await self._root(artifact)).lookup(name)
+
+    async def companion(self) -> Piece | None:
+        """Return the config, which no listing has."""
+        artifact = await self._resolved()
+        parsed = (await artifact.shown()).parsed
+        config = parsed.config if isinstance(parsed, Manifest) else None
+        return None if config is None else Piece(artifact.repository, config)
 
     def listing_now(self) -> IteratorListing | None:
         """List the view if all of it is in memory."""

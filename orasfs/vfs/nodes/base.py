@@ -16,12 +16,15 @@ from typing import NoReturn, Protocol, Self, runtime_checkable
 import trio
 
 from orasfs.errors import InvalidInput, IsADirectory, NotADirectory, ReadOnly
+from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobReader
 from orasfs.staging.changes import AttrChanges
+from orasfs.tree.node import PackedLayer
 from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.inodes import Key
 from orasfs.vfs.operations import FOREVER_SECONDS
+from orasfs.vfs.ports import Repository
 from orasfs.vfs.xattrs import absent
 
 DIRECTORY_MODE = stat.S_IFDIR | 0o755
@@ -44,6 +47,15 @@ class Stat:
 
 
 PLAIN_DIRECTORY = Stat(DIRECTORY_MODE)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a node's bytes come from: a blob, or a packed layer."""
+
+    repository: Repository
+    descriptor: Descriptor
+    layer: PackedLayer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +202,16 @@ class Node:
     @property
     def content_digest(self) -> Digest | None:
         """The digest of the blob whose bytes the kernel caches for this node."""
+        return None
+
+    @property
+    def piece(self) -> Piece | None:
+        """What the bytes of the file come from, None where that is nothing to fetch."""
+        return None
+
+    async def companion(self) -> Piece | None:
+        """Return what a directory has besides what is in it, None if nothing."""
+        await trio.lowlevel.checkpoint()
         return None
 
     @property

@@ -13,7 +13,7 @@ from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.inodes import Key
 from orasfs.vfs.memory import MemoryReader
-from orasfs.vfs.nodes.base import Backed, Node, Opened, Stat
+from orasfs.vfs.nodes.base import Backed, Node, Opened, Piece, Stat
 from orasfs.vfs.operations import FOREVER_SECONDS
 
 GENERATED_MODE = stat.S_IFREG | 0o444
@@ -44,6 +44,11 @@ class BlobNode(Node):
     def content_digest(self) -> Digest | None:
         """The blob's digest."""
         return self._file.descriptor.digest
+
+    @property
+    def piece(self) -> Piece:
+        """The blob."""
+        return Piece(self._artifact.repository, self._file.descriptor)
 
     def stat(self) -> Stat:
         """Return mode and time of the view and the blob's size."""
@@ -124,6 +129,12 @@ class MemberFileNode(MemberNode):
     """A file inside a packed layer."""
 
     __slots__ = ()
+
+    @property
+    def piece(self) -> Piece:
+        """The layer."""
+        layer = self._layer
+        return Piece(self._artifact.repository, layer.descriptor, layer)
 
     def stat(self) -> Stat:
         """Return what the tar says."""
