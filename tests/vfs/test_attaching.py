@@ -162,6 +162,9 @@ async def test_a_copy_shows_what_it_copies_and_cannot_be_changed(world: World) -
         assert await walker.xattr("team/copy:v1", "user.oras.state") == "draft"
         base = await walker.xattr("team/copy:v1", "user.oras.base")
         assert base == f"{HOST}/team/site@{world.subject.digest}"
+        top = await walker.stat("team/copy:v1")
+        entry = await walker.filesystem.lookup(top.ino, "f")
+        assert entry.name_seconds == 0  # by this name the kernel is to find the committed one
         with pytest.raises(ReadOnly, match=r"user\.oras\.base"):
             await make(walker, "team/copy:v1/more")
         with pytest.raises(NotEmpty):

@@ -30,6 +30,11 @@ def _refusal() -> ReadOnly:
     )
 
 
+def _for_now(answer: Answer) -> Answer:
+    """Let no name be kept: once it is committed, it is found in the artifact's own repository."""
+    return Found(answer.node, 0.0) if isinstance(answer, Found) else answer
+
+
 class CopyMetadataNode(DraftMetadataNode):
     """`.oras` of a copy, which has no annotations and no config of its own."""
 
@@ -67,11 +72,14 @@ class CopyTopNode(DraftTopNode):
 
     def lookup_now(self, name: str) -> Answer | None:
         """Find a name in the artifact; `.oras` is the draft's own."""
-        return self._find(name) if name == METADATA_NAME else self._shown.lookup_now(name)
+        if name == METADATA_NAME:
+            return self._find(name)
+        answer = self._shown.lookup_now(name)
+        return None if answer is None else _for_now(answer)
 
     async def lookup(self, name: str) -> Answer:
         """Find a name in the artifact."""
-        return await self._shown.lookup(name)
+        return _for_now(await self._shown.lookup(name))
 
     def listing_now(self) -> Listing | None:  # type: ignore[override]  # another kind of listing
         """List the artifact, if it is at hand."""
@@ -83,7 +91,7 @@ class CopyTopNode(DraftTopNode):
 
     def relisted(self, listed: Listed) -> Listed | None:
         """Return what has the name: in an artifact that does not change."""
-        return listed
+        return Listed(listed.name, Found(listed.found.node, 0.0))
 
     async def ready(self) -> None:
         """Refuse.
