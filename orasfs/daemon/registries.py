@@ -43,6 +43,10 @@ class ClosableRegistry(SourceRegistry, Protocol):
         """The registry as it is read, perhaps at other places than it is written to."""
         ...
 
+    def insist(self) -> None:
+        """Have its host asked again, even if it is left alone for now."""
+        ...
+
     @property
     def circuits(self) -> Mapping[str, CircuitStatus]:
         """Whether its host, and those of its mirrors, are left alone for now."""
@@ -165,7 +169,9 @@ class MountRegistries:
         """
         if host.startswith(LAYOUT_PREFIX):
             return LayoutTarget(self._layout(host.removeprefix(LAYOUT_PREFIX)))
-        return self._endpoint(host, name)
+        endpoint = self._endpoint(host, name)
+        self._clients[host].insist()  # a commit is worth a try
+        return endpoint
 
     def _endpoint(self, host: str, name: str) -> Endpoint:
         self.registry(host)  # makes the client at the host's first use

@@ -156,6 +156,18 @@ class Circuit:
             level, "registry is left alone host=%s seconds=%g cause=%s", self._host, seconds, cause
         )
 
+    def insist(self) -> None:
+        """Let requests out again: a person ordered something that is worth a try.
+
+        The first one that gets no answer opens it again.
+        """
+        with self._lock:
+            if self._until is None:
+                return
+            self._until = None
+            self._is_probing = False
+            self._failures = min(self._failures, self._policy.threshold - 1)
+
     def abandoned(self) -> None:
         """Hear that a request that was admitted ended without telling anything."""
         with self._lock:

@@ -90,6 +90,10 @@ class RemoteRegistry:
         """The registry as it is read: itself."""
         return self
 
+    def insist(self) -> None:
+        """Have the registry asked again, even if it is left alone for now."""
+        self._traffic.circuit.insist()
+
     @property
     def circuits(self) -> Mapping[str, CircuitStatus]:
         """The circuit of its host."""

@@ -72,6 +72,10 @@ class MirroredRegistry:
         """Ask whether the registry itself will speak with us; see `RemoteRegistry.ping`."""
         await self._origin.ping()
 
+    def insist(self) -> None:
+        """Have the registry itself asked again, even if it is left alone for now."""
+        self._origin.insist()
+
     @property
     def circuits(self) -> Mapping[str, CircuitStatus]:
         """The circuits of all places, by host."""

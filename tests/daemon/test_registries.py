@@ -28,6 +28,7 @@ class FakeClient:
     def __init__(self, host: str) -> None:
         self.host = host
         self.is_closed = False
+        self.has_insisted = False
 
     def repository(self, name: str) -> Endpoint:
         raise InvalidName(name)
@@ -40,6 +41,9 @@ class FakeClient:
     @property
     def reader(self) -> "FakeClient":
         return self
+
+    def insist(self) -> None:
+        self.has_insisted = True
 
     @property
     def circuits(self) -> dict[str, CircuitStatus]:

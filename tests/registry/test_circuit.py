@@ -102,6 +102,23 @@ def test_a_probe_that_tells_nothing_lets_the_next_one_ask(circuit: Circuit, cloc
     assert circuit.refusal("s") is None
 
 
+def test_who_insists_is_let_out_and_one_more_failure_opens_it_again(
+    circuit: Circuit, clock: Clock
+) -> None:
+    fail(circuit, 3)
+    circuit.insist()
+    assert state(circuit) is State.CLOSED
+    fail(circuit)
+    assert circuit.is_open
+    clock.now += circuit.open_seconds
+    assert circuit.refusal("s") is None
+    circuit.insist()
+    circuit.succeeded()
+    circuit.insist()
+    fail(circuit, 2)
+    assert not circuit.is_open
+
+
 def test_late_failures_of_requests_sent_before_change_nothing(
     circuit: Circuit, clock: Clock
 ) -> None:
