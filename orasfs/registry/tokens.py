@@ -91,11 +91,13 @@ def check_realm(registry_url: str, realm: str) -> None:
 def _is_internal_address(hostname: str) -> bool:
     literal = hostname.strip("[]")
     try:
-        # What the system's resolver takes for an address, such as 127.1 and 2130706433, is one.
-        is_short = ":" not in literal and literal.count(".") != 3
-        address = ipaddress.ip_address(socket.inet_aton(literal) if is_short else literal)
-    except (ValueError, OSError):
-        return False
+        address = ipaddress.ip_address(literal)
+    except ValueError:
+        try:
+            # The system's resolver takes more for an address: 127.1, 0x7f000001.
+            address = ipaddress.ip_address(socket.inet_aton(literal))
+        except OSError:
+            return False
     return not address.is_global
 
 

@@ -86,7 +86,7 @@ async def test_a_blob_that_is_refused_may_not_be_there(
 ) -> None:
     """Registries refuse what does not exist; whether pushing is refused too, that tells."""
     registry.fail("/blobs/sha", status=403, times=-1)
-    registry.fail("/manifests/", status=403, times=2)
+    registry.fail("/manifests/", method="HEAD", status=403, times=2)
     assert not await repository.has_blob(BLOB.descriptor)
     raw = manifest_of()
     await repository.push_manifest(raw, OCI_MANIFEST, "v1", expected=None)
