@@ -18,12 +18,15 @@ from scripts.benchmarks.processes import ProgramFailed
 from scripts.benchmarks.reading import ColdRead, WarmRead
 from scripts.benchmarks.report import Report
 from scripts.benchmarks.runner import CaseResult, run_case
+from scripts.benchmarks.unpacking import PackedCopy, PackedMember
 from scripts.benchmarks.writing import CommitFile, CommitTree
 
 CASES: Mapping[str, Callable[[Lab], Case]] = {
     ColdRead.name: ColdRead,
     WarmRead.name: WarmRead,
     FindPacked.name: FindPacked,
+    PackedMember.name: PackedMember,
+    PackedCopy.name: PackedCopy,
     CommitFile.name: CommitFile,
     CommitTree.name: CommitTree,
 }
@@ -31,7 +34,7 @@ _PROGRAMS = ("docker-registry", "curl", "diff", "find", "gzip", "tar", "fusermou
 _COPIES_OF_MODEL = 6  # the file, the registry's, an upload, the draft, the rival's, the check's
 _DIRECTORY = Path("/var/tmp")  # noqa: S108 - on disk; a private directory is made in it
 _LOG_SHOWN = 4000  # characters
-_BYTES_PER_TREE_FILE = 40_000
+_BYTES_PER_TREE_FILE = 200_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

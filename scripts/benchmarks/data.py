@@ -78,8 +78,11 @@ def write_model(path: Path, size: int, seed: int = 1) -> Blob:
     return Blob(path, out.digest, out.size)
 
 
-def write_tree(parent: Path, name: str, files: int, seed: int = 2) -> Packed:
-    """Write a tree like /usr: nested directories, mostly small files, some links; and pack it."""
+def write_tree(parent: Path, name: str, files: int, seed: int = 2, scale: float = 1.0) -> Packed:
+    """Write a tree like /usr: nested directories, mostly small files, some links; and pack it.
+
+    Files have 5 KiB on average, times `scale`, and a mebibyte at most.
+    """
     generator = random.Random(seed)  # noqa: S311 - repeatable, not secret
     words = _text(generator)
     root = parent / name
@@ -87,7 +90,7 @@ def write_tree(parent: Path, name: str, files: int, seed: int = 2) -> Packed:
     directories = _make_directories(root, -(-files // _FILES_PER_DIRECTORY), generator)
     for number in range(files):
         directory = directories[number % len(directories)]
-        size = min(int(generator.lognormvariate(7.5, 1.5)), 1 << 20)
+        size = min(int(scale * generator.lognormvariate(7.5, 1.5)), 1 << 20)
         start = generator.randrange(len(words) - size)
         path = directory / f"{generator.getrandbits(32):08x}-{number}.dat"
         path.write_bytes(words[start : start + size])

@@ -19,6 +19,8 @@ from tests.support.docker_registry import DockerRegistry
 
 MODEL_TITLE = "model.safetensors"
 TREE_TITLE = "usr"
+PACK_TITLE = "data"
+PACK_SCALE = 5.5
 _MOUNT = "mount"
 
 
@@ -87,6 +89,17 @@ class Lab:
     def published_tree(self) -> Published:
         """The same in the registry, as a packed directory titled `TREE_TITLE`."""
         return publish_packed(self.registry, "bench/tree", "v1", self.tree)
+
+    @cached_property
+    def pack(self) -> Packed:
+        """A tree of larger files on local disk: half a gigabyte at 20,000 files."""
+        parent = self.directory / "pack"
+        return write_tree(parent, PACK_TITLE, self.tree_files, seed=3, scale=PACK_SCALE)
+
+    @cached_property
+    def published_pack(self) -> Published:
+        """The same in the registry, as a packed directory titled `PACK_TITLE`."""
+        return publish_packed(self.registry, "bench/pack", "v1", self.pack)
 
     def mount(self, place: Published, cache: Path, *options: str) -> Mount:
         """Mount the registry of what is published, with that cache; at most one at a time."""

@@ -19,7 +19,10 @@ from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.oci.storage import BlobReader, Page
 from orasfs.tree.indexbuilder import IndexBuilder
 from orasfs.tree.layerindex import Extent, LayerIndex, Member
+from orasfs.tree.layers import LayerMembers
 from orasfs.tree.node import PackedLayer
+from orasfs.tree.partialindex import PartialIndex
+from orasfs.tree.tar import TarScanner
 from orasfs.vfs.ports import Registry, Repository
 
 TITLE = "org.opencontainers.image.title"
@@ -93,6 +96,28 @@ class FakeLayer:
         )
 
 
+class FakePassingLayer:
+    """A layer of which a part has passed; all of it has when somebody waits for more."""
+
+    def __init__(self, repository: "FakeRepository", layer: PackedLayer, passed: bytes) -> None:
+        self._repository = repository
+        self._layer = layer
+        self._passed = passed
+        scanner = TarScanner()
+        scanner.feed(passed)
+        self.index: LayerMembers = PartialIndex(scanner.builder, layer)
+
+    async def wait_for_more(self) -> None:
+        self._repository.passed.pop(self._layer.descriptor.digest, None)
+        self.index = (await self._repository.open_layer(self._layer)).index
+
+    def open_member(self, ordinal: int) -> BlobReader:
+        assert isinstance(self.index, PartialIndex)
+        extents = self.index.extents(ordinal)
+        parts = [self._passed[e.tar_offset : e.tar_offset + e.length] for e in extents]
+        return FakeReader(b"".join(parts))
+
+
 def tar_of(
     members: Mapping[str, bytes | None], *, links: Mapping[str, str] | None = None
 ) -> bytes:
@@ -123,7 +148,8 @@ class FakeRepository:
 
     Knobs: `failure` is raised by every request; `tag_list_failure` by tag lists only; `page_size`
     tags a page; `hides_tags` answers an empty list; `broken_layers` what opening a layer raises;
-    `gate`: requests wait for it.
+    `gate`: requests wait for it; `passed`: how much of a layer has passed, until somebody waits
+    for more; `peeked`: what the head of a layer tells.
     """
 
     registry: "FakeRegistry"
@@ -137,7 +163,8 @@ class FakeRepository:
     page_size: int = 1000
     broken_layers: dict[Digest, OrasfsError] = field(default_factory=dict)
     layers: dict[PackedLayer, FakeLayer] = field(default_factory=dict)
-    peeked: dict[PackedLayer, Member] = field(default_factory=dict)
+    peeked: dict[Digest, Member] = field(default_factory=dict)
+    passed: dict[Digest, int] = field(default_factory=dict)
     gate: trio.Event | None = None
     readers: list[FakeReader] = field(default_factory=list)
 
@@ -263,12 +290,16 @@ class FakeRepository:
     def layer_now(self, layer: PackedLayer) -> FakeLayer | None:
         return self.layers.get(layer)
 
-    async def begin_layer(self, layer: PackedLayer) -> FakeLayer:
-        return await self.open_layer(layer)
+    async def begin_layer(self, layer: PackedLayer) -> FakeLayer | FakePassingLayer:
+        passed = self.passed.get(layer.descriptor.digest)
+        if passed is None:
+            return await self.open_layer(layer)
+        await self._asked("begin_layer", str(layer.descriptor.digest))
+        return FakePassingLayer(self, layer, self._content(layer.descriptor.digest)[:passed])
 
     async def peek_layer(self, layer: PackedLayer) -> Member | None:
         await self._asked("peek_layer", str(layer.descriptor.digest))
-        return self.peeked.get(layer)
+        return self.peeked.get(layer.descriptor.digest)
 
     async def open_layer(self, layer: PackedLayer) -> FakeLayer:
         await self._asked("open_layer", str(layer.descriptor.digest))
