@@ -10,6 +10,7 @@ import trio
 from orasfs.errors import (
     AlreadyExists,
     CrossDevice,
+    Forbidden,
     InvalidInput,
     InvalidName,
     NotFound,
@@ -214,6 +215,27 @@ async def test_a_link_to_a_tag_of_another_repository_begins_a_draft(
     assert draft.base is not None
     assert (draft.base.repository, draft.base.descriptor) == ("team/other", other.tags["v1"])
     assert world.target.calls == []
+
+
+@pytest.mark.parametrize("denial", [None, Forbidden("denied", status=403)])
+@pytest.mark.parametrize("name", ["v3", ".new"])
+async def test_a_link_to_a_reference_begins_a_copy_from_its_registry(
+    world: World, denial: OrasfsError | None, name: str
+) -> None:
+    far = world.registries.add("ghcr.io").add("org/app")
+    far.push(far.layer(b"far", "f"), tag="v1")
+    # What the text is as a path, which is looked for first.
+    world.registries.registries[HOST].add("team/site/ghcr.io/org/app").failure = denial
+    async with world.mounted() as hand:
+        await hand.symlink("ghcr.io/org/app:v1", f"team/site/{name}")
+        assert await hand.read(f"team/site/{name}/f") == "far"
+        with pytest.raises(NotFound):
+            await hand.symlink("ghcr.io/org/app:v2", "team/site/v4")
+    (draft,) = world.store.drafts()
+    assert draft.is_copy
+    assert draft.base is not None
+    assert (draft.base.registry, draft.base.repository) == ("ghcr.io", "org/app")
+    assert draft.key.tag == (name if name == "v3" else None)
 
 
 async def test_moving_a_tag_puts_the_new_name_and_removes_the_old(world: World) -> None:
