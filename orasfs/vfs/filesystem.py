@@ -7,7 +7,6 @@ INVARIANT: between giving an inode number to an answer and returning the answer 
 that a number is never given back before the kernel has it.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -18,6 +17,7 @@ from orasfs.oci.digest import Digest
 from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs import xattrs
+from orasfs.vfs.atonce import WRITE_FLAGS, AtOnce
 from orasfs.vfs.becoming import become
 from orasfs.vfs.changes import Changes
 from orasfs.vfs.documents import DocumentCache
@@ -27,7 +27,7 @@ from orasfs.vfs.fetching import Fetching
 from orasfs.vfs.inodes import derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import CONTROL_NAME, Place
-from orasfs.vfs.nodes.base import Found, Listed, Listing, Opened
+from orasfs.vfs.nodes.base import Found, Listing, Opened
 from orasfs.vfs.nodes.control import control_directory
 from orasfs.vfs.nodes.drafttop import DraftTopNode
 from orasfs.vfs.nodes.place import PlaceNode
@@ -52,11 +52,8 @@ from orasfs.vfs.tables import DirectoryHandle, Tables
 from orasfs.vfs.verification import Verification
 from orasfs.vfs.waiting import Patience
 
-READDIR_BATCH = 192  # about what the kernel's buffer takes
-_WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT
 
-
-class Filesystem(Changes):
+class Filesystem(AtOnce, Changes):
     """Implements `orasfs.vfs.operations.MountOperations` over ports.
 
     Args:
@@ -172,17 +169,17 @@ class Filesystem(Changes):
         node = self._tables.inodes.node(parent)
         if parent == ROOT_INO and name == CONTROL_NAME:
             return self._tables.entry(Found(self._control))
+        entry = self.lookup_now(parent, name)
+        if entry is not None:
+            return entry
         with self._tables.remembering(node, f"lookup {name}"):
-            answer = node.lookup_now(name)
-            if answer is None:
-                work = partial(node.lookup, name)
-                answer = await self._tables.patience.shared(("lookup", node.key, name), work)
+            work = partial(node.lookup, name)
+            answer = await self._tables.patience.shared(("lookup", node.key, name), work)
         return self._tables.entry(answer)
 
     async def getattr(self, ino: Ino) -> tuple[Attr, float]:
         """Return attributes and for how many seconds they hold."""
-        node = self._tables.inodes.node(ino)
-        return self._tables.attr(ino, node), node.attr_seconds
+        return self.getattr_now(ino)
 
     def forget(self, ino: Ino, lookups: int) -> None:
         """Give back references; never raises."""
@@ -198,19 +195,18 @@ class Filesystem(Changes):
 
     async def open(self, ino: Ino, flags: int) -> OpenFile:
         """Open a file; for writing in a draft only, `ReadOnly` is raised elsewhere."""
+        file = self.open_now(ino, flags)
+        if file is not None:
+            return file
         node = self._tables.inodes.node(ino)
-        if flags & _WRITE_FLAGS:
+        if flags & WRITE_FLAGS:
             node = await self._editing.writable(ino)
         with self._tables.remembering(node, "open"):
-            if flags & _WRITE_FLAGS:
-                opened: Opened | None = await node.open_for_writing(flags)
+            if flags & WRITE_FLAGS:
+                opened = await node.open_for_writing(flags)
             else:
-                opened = node.open_now()
-            if opened is None:
                 opened = await self._tables.patience.owned(node.open, _abandon)
-        if opened.digest is not None:
-            self._mount.verification.opened(opened.digest, opened.reader)
-        return self._tables.open_file(node, opened)
+        return self._opened(node, opened)
 
     def read_now(self, fh: Fh, offset: int, size: int) -> bytes | None:
         """Return bytes that are at hand, else None."""
@@ -238,23 +234,22 @@ class Filesystem(Changes):
 
     async def opendir(self, ino: Ino) -> Fh:
         """Open a directory."""
+        fh = self.opendir_now(ino)
+        if fh is not None:
+            return fh
         node = self._tables.inodes.node(ino)
         with self._tables.remembering(node, "list"):
-            listing = node.listing_now()
-            if listing is None:
-                listing = await self._tables.patience.owned(node.listing, _abandon)
+            listing = await self._tables.patience.owned(node.listing, _abandon)
         return self._tables.directories.add(DirectoryHandle(node, listing))
 
     async def readdir(self, fh: Fh, start_id: int) -> Sequence[DirectoryEntry]:
         """Return the next entries, waiting for them if need be."""
-        handle = self._tables.directories.get(fh)
-        with self._tables.remembering(handle.node, "list"):
-            while handle.snapshot.lacks(start_id):
-                if handle.grow_now():
-                    continue
+        while (entries := self.readdir_now(fh, start_id)) is None:
+            handle = self._tables.directories.get(fh)
+            with self._tables.remembering(handle.node, "list"):
                 key = ("readdir", fh, len(handle.snapshot))
                 await self._tables.patience.shared(key, handle.grow)
-        return self._offer(handle, handle.snapshot.batch(start_id, READDIR_BATCH))
+        return entries
 
     def releasedir(self, fh: Fh) -> None:
         """Close a directory."""
@@ -285,26 +280,6 @@ class Filesystem(Changes):
     def statfs(self) -> FilesystemStatus:
         """Tell free space."""
         return self._statfs()
-
-    def _offer(
-        self, handle: DirectoryHandle, batch: Sequence[tuple[int, Listed]]
-    ) -> Sequence[DirectoryEntry]:
-        """Give inode numbers to a batch, and let go of the batch before it."""
-        before, handle.offered = handle.offered, []
-        entries = []
-        for next_id, snapped in batch:
-            listed = handle.node.relisted(snapped)
-            if listed is None:
-                continue
-            ino = self._tables.inodes.pin(listed.found.node)
-            handle.offered.append(ino)
-            node = self._tables.inodes.node(ino)
-            attr = self._tables.attr(ino, node)
-            entry = Entry(attr, listed.found.name_seconds, node.attr_seconds)
-            entries.append(DirectoryEntry(listed.name, entry, next_id))
-        for ino in before:
-            self._tables.inodes.unpin(ino)
-        return entries
 
 
 def _abandon(result: Opened | Listing) -> None:

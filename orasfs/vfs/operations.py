@@ -102,12 +102,20 @@ class FilesystemStatus:
 class Operations(Protocol):
     """What the kernel asks. All waits end within the mount's `wait` option."""
 
+    def lookup_now(self, parent: Ino, name: str) -> Entry | None:
+        """Find a name if that needs no waiting, else return None: `lookup` is then asked."""
+        ...
+
     async def lookup(self, parent: Ino, name: str) -> Entry:
         """Find a name (any path walk over a name that is not in the kernel's cache)."""
         ...
 
     async def getattr(self, ino: Ino) -> tuple[Attr, float]:
         """Return attributes and for how many seconds they hold (stat, and before many calls)."""
+        ...
+
+    def getattr_now(self, ino: Ino) -> tuple[Attr, float] | None:
+        """Return the same if it needs no waiting, else None."""
         ...
 
     def forget(self, ino: Ino, lookups: int) -> None:
@@ -120,6 +128,10 @@ class Operations(Protocol):
 
     async def readlink(self, ino: Ino) -> str:
         """Return a symlink's target."""
+        ...
+
+    def open_now(self, ino: Ino, flags: int) -> OpenFile | None:
+        """Open a file to read if that needs no waiting, else return None."""
         ...
 
     async def open(self, ino: Ino, flags: int) -> OpenFile:
@@ -151,8 +163,20 @@ class Operations(Protocol):
         """Close (the last reference to the open file is gone)."""
         ...
 
+    def opendir_now(self, ino: Ino) -> Fh | None:
+        """Open a directory if that needs no waiting, else return None."""
+        ...
+
     async def opendir(self, ino: Ino) -> Fh:
         """Open a directory for listing."""
+        ...
+
+    def keeps_names(self, fh: Fh) -> bool:
+        """Tell whether the names of an open directory stay: the kernel may then list them."""
+        ...
+
+    def readdir_now(self, fh: Fh, start_id: int) -> Sequence[DirectoryEntry] | None:
+        """Return the next entries if they are at hand, none at the end; else None."""
         ...
 
     async def readdir(self, fh: Fh, start_id: int) -> Sequence[DirectoryEntry]:

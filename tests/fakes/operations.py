@@ -95,6 +95,9 @@ class FakeOperations(Unchangeable):
     def _entry(self, ino: Ino) -> Entry:
         return Entry(self._attr(ino), 60.0, 60.0)
 
+    def lookup_now(self, parent: Ino, name: str) -> Entry | None:
+        return None
+
     async def lookup(self, parent: Ino, name: str) -> Entry:
         self.requests.append(f"lookup {name}")
         await trio.lowlevel.checkpoint()
@@ -127,6 +130,9 @@ class FakeOperations(Unchangeable):
         await trio.lowlevel.checkpoint()
         return self._attr(ino), 60.0
 
+    def getattr_now(self, ino: Ino) -> tuple[Attr, float] | None:
+        return None
+
     def forget(self, ino: Ino, lookups: int) -> None:
         self.lookups[ino] = self.lookups.get(ino, 0) - lookups
 
@@ -136,6 +142,9 @@ class FakeOperations(Unchangeable):
     async def readlink(self, ino: Ino) -> str:
         await trio.lowlevel.checkpoint()
         return self._nodes[self._path(ino)].content.decode()
+
+    def open_now(self, ino: Ino, flags: int) -> OpenFile | None:
+        return None
 
     async def open(self, ino: Ino, flags: int) -> OpenFile:
         await trio.lowlevel.checkpoint()
@@ -163,17 +172,29 @@ class FakeOperations(Unchangeable):
     def release(self, fh: Fh) -> None:
         del self.open_handles[fh]
 
+    def opendir_now(self, ino: Ino) -> Fh | None:
+        return None
+
     async def opendir(self, ino: Ino) -> Fh:
         await trio.lowlevel.checkpoint()
         return Fh(ino)
 
+    def keeps_names(self, fh: Fh) -> bool:
+        return self._path(Ino(fh)) == "dir"
+
+    def readdir_now(self, fh: Fh, start_id: int) -> Sequence[DirectoryEntry] | None:
+        return None
+
     async def readdir(self, fh: Fh, start_id: int) -> Sequence[DirectoryEntry]:
+        self.requests.append(f"readdir {self._path(Ino(fh))}")
         await trio.lowlevel.checkpoint()
         prefix = f"{self._path(Ino(fh))}/".removeprefix("/")
         found = [
             (path.removeprefix(prefix), Ino(place + 1))
             for place, path in enumerate(self._paths)
-            if path and path.startswith(prefix) and "/" not in path.removeprefix(prefix)
+            if path not in {"", "slow-lookup"}  # which is never in the kernel's cache before
+            and path.startswith(prefix)
+            and "/" not in path.removeprefix(prefix)
         ]
         return [
             DirectoryEntry(name, self._entry(ino), place + 1)

@@ -79,6 +79,19 @@ async def test_below_a_digest_everything_holds_for_ever(
         assert not opened.direct_io
 
 
+async def test_only_names_below_a_digest_are_the_kernels_to_keep(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    repository.push(repository.layer(b"x", "d/file"), tag="v1")
+    async with mounted(registries) as mount:
+        kept = {}
+        for path in ("a", "a/v1", "a/v1/d", "a/v1/.oras"):
+            fh = await mount.filesystem.opendir((await mount.stat(path)).ino)
+            kept[path] = mount.filesystem.keeps_names(fh)
+            mount.filesystem.releasedir(fh)
+        assert kept == {"a": False, "a/v1": False, "a/v1/d": True, "a/v1/.oras": False}
+
+
 async def test_a_manifest_is_fetched_once_and_only_when_something_below_is_wanted(
     registries: FakeRegistries, repository: FakeRepository
 ) -> None:

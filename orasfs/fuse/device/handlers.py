@@ -55,6 +55,11 @@ class ReadHandlers:
         self._files = files
         self._drop_pages = drop_pages
 
+    def lookup_now(self, request: Named) -> Answer | None:
+        """Find a name that is at hand."""
+        entry = self._operations.lookup_now(request.parent, os.fsdecode(request.name))
+        return None if entry is None else self._entry(entry)
+
     async def lookup(self, request: Named) -> Answer:
         """Find a name; one that does not exist is an entry of inode 0, which the kernel keeps."""
         name = os.fsdecode(request.name)
@@ -71,6 +76,11 @@ class ReadHandlers:
         for ino, lookups in request.counts:
             self._operations.forget(ino, lookups)
 
+    def getattr_now(self, request: Of) -> Answer | None:
+        """Return the attributes of an inode if they are at hand."""
+        found = self._operations.getattr_now(request.ino)
+        return None if found is None else Answer(self._encoder.attributes(*found))
+
     async def getattr(self, request: Of) -> Answer:
         """Return the attributes of an inode."""
         attr, seconds = await self._operations.getattr(request.ino)
@@ -80,16 +90,18 @@ class ReadHandlers:
         """Return a symlink's target."""
         return Answer(os.fsencode(await self._operations.readlink(request.ino)))
 
+    def open_now(self, request: Open) -> Answer | None:
+        """Open a file to read if that needs no waiting."""
+        if request.may_change:
+            return None
+        file = self._operations.open_now(request.ino, request.flags)
+        return None if file is None else self._opened(request, file)
+
     async def open(self, request: Open) -> Answer:
         """Open a file; to write only if nobody has it passed through."""
         if request.may_change:
             self._files.check_writable(request.ino)
-        file = await self._operations.open(request.ino, request.flags)
-        try:
-            return self._opened(request, file)
-        except BaseException:
-            self._operations.release(file.fh)
-            raise
+        return self._opened(request, await self._operations.open(request.ino, request.flags))
 
     def _opened(self, request: Open, file: OpenFile) -> Answer:
         """Return how a file was opened."""
@@ -120,10 +132,30 @@ class ReadHandlers:
         if ino is not None and can_pass and self._files.may_pass:
             self._drop_pages(ino)
 
+    def opendir_now(self, request: Of) -> Answer | None:
+        """Open a directory if that needs no waiting."""
+        fh = self._operations.opendir_now(request.ino)
+        return None if fh is None else self._opened_directory(fh)
+
     async def opendir(self, request: Of) -> Answer:
         """Open a directory."""
-        fh = await self._operations.opendir(request.ino)
-        return Answer(replies.opened(fh, Opened(0)), partial(self._operations.releasedir, fh))
+        return self._opened_directory(await self._operations.opendir(request.ino))
+
+    def _opened_directory(self, fh: Fh) -> Answer:
+        """Return how a directory was opened: one whose names stay is asked for them once."""
+        keeps = self._operations.keeps_names(fh)
+        flags = Opened.CACHE_DIR | Opened.KEEP_CACHE if keeps else Opened(0)
+        return Answer(replies.opened(fh, flags), partial(self._operations.releasedir, fh))
+
+    def readdir_now(self, request: Read) -> Answer | None:
+        """List names that are at hand."""
+        found = self._operations.readdir_now(request.fh, request.offset)
+        return None if found is None else self._listing(request, found, is_plus=False)
+
+    def readdirplus_now(self, request: Read) -> Answer | None:
+        """List names that are at hand, with attributes."""
+        found = self._operations.readdir_now(request.fh, request.offset)
+        return None if found is None else self._listing(request, found, is_plus=True)
 
     async def readdir(self, request: Read) -> Answer:
         """List names with inode numbers."""

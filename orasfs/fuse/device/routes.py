@@ -68,15 +68,17 @@ def interruptible(
 def read_routes(handlers: ReadHandlers) -> Mapping[int, Route]:
     """Return the routes of requests that read."""
     return {
-        Opcode.LOOKUP: interruptible(requests.parse_named, handlers.lookup),
-        Opcode.GETATTR: interruptible(requests.parse_of, handlers.getattr),
+        Opcode.LOOKUP: interruptible(requests.parse_named, handlers.lookup, handlers.lookup_now),
+        Opcode.GETATTR: interruptible(requests.parse_of, handlers.getattr, handlers.getattr_now),
         Opcode.READLINK: interruptible(requests.parse_of, handlers.readlink),
         Opcode.OPEN: _open_route(handlers),
         Opcode.READ: interruptible(requests.parse_read, handlers.read, handlers.read_now),
         Opcode.RELEASE: at_once(requests.parse_handle, handlers.release),
-        Opcode.OPENDIR: interruptible(requests.parse_of, handlers.opendir),
-        Opcode.READDIR: interruptible(requests.parse_read, handlers.readdir),
-        Opcode.READDIRPLUS: interruptible(requests.parse_read, handlers.readdirplus),
+        Opcode.OPENDIR: interruptible(requests.parse_of, handlers.opendir, handlers.opendir_now),
+        Opcode.READDIR: interruptible(requests.parse_read, handlers.readdir, handlers.readdir_now),
+        Opcode.READDIRPLUS: interruptible(
+            requests.parse_read, handlers.readdirplus, handlers.readdirplus_now
+        ),
         Opcode.RELEASEDIR: at_once(requests.parse_handle, handlers.releasedir),
         Opcode.STATFS: at_once(requests.parse_of, handlers.statfs),
         Opcode.GETXATTR: interruptible(requests.parse_getxattr, handlers.getxattr),
@@ -87,9 +89,10 @@ def read_routes(handlers: ReadHandlers) -> Mapping[int, Route]:
 def _open_route(handlers: ReadHandlers) -> Route:
     """Return the route of OPEN: opening to read changes nothing, opening to write may."""
 
-    def begin(header: Header, body: Body) -> Waiting:
+    def begin(header: Header, body: Body) -> Answer | Waiting:
         request = requests.parse_open(header, body)
-        return Waiting(partial(handlers.open, request), not request.may_change)
+        answer = handlers.open_now(request)
+        return answer or Waiting(partial(handlers.open, request), not request.may_change)
 
     return begin
 

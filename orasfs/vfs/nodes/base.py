@@ -200,6 +200,11 @@ class Node:
         return self
 
     @property
+    def keeps_names(self) -> bool:
+        """Whether a directory lists the same names for ever, so that the kernel may keep them."""
+        return False
+
+    @property
     def content_digest(self) -> Digest | None:
         """The digest of the blob whose bytes the kernel caches for this node."""
         return None

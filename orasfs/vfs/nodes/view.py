@@ -81,6 +81,11 @@ class ViewNode(Node):
         is_known = self._inside.artifact.indexes_now(layers) is not None
         return FOREVER_SECONDS if is_known else 0.0
 
+    @property
+    def keeps_names(self) -> bool:
+        """Below a digest, what is known of it stays."""
+        return self.attr_seconds == FOREVER_SECONDS
+
     def stat(self) -> Stat:
         """Return what the topmost layer says, or its head, or the manifest if none is known."""
         directory, artifact = self._directory, self._inside.artifact

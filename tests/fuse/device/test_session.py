@@ -84,6 +84,21 @@ def test_a_file_that_loses_its_backing_file_is_read_from_us_meanwhile(top: Path)
     assert "Read-only" in refused.stderr
 
 
+def test_a_directory_whose_names_stay_is_listed_once(top: Path) -> None:
+    def listings(name: str) -> int:
+        requests = os.getxattr(top, "user.fake.requests").decode().splitlines()
+        return requests.count(f"readdir {name}")
+
+    first = sorted(path.name for path in (top / "dir").iterdir())
+    asked = listings("dir")
+    assert asked > 0
+    assert sorted(path.name for path in (top / "dir").iterdir()) == first
+    assert listings("dir") == asked
+    before = listings("")
+    assert top / "dir" in list(top.iterdir())
+    assert listings("") > before
+
+
 def wait_for_request(top: Path, request: str) -> None:
     """Wait until the filesystem has been asked for something."""
     while request not in os.getxattr(top, "user.fake.requests").decode().splitlines():

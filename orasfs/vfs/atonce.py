@@ -1,0 +1,97 @@
+"""What the filesystem answers without waiting: one method an operation, None where it must wait.
+
+Owns the first half of the operations that read; `orasfs.vfs.filesystem` has the second, which
+waits. A transport that asks here first needs no task for most of what the kernel asks.
+
+INVARIANT: nothing here waits, so that giving inode numbers and returning the answer they are in is
+one turn of the loop. Failures are those of the operation that waits.
+"""
+
+import os
+from collections.abc import Sequence
+
+from orasfs.vfs.mount import Mount
+from orasfs.vfs.namespace import CONTROL_NAME
+from orasfs.vfs.nodes.base import Listed, Node, Opened
+from orasfs.vfs.operations import ROOT_INO, Attr, DirectoryEntry, Entry, Fh, Ino, OpenFile
+from orasfs.vfs.tables import DirectoryHandle, Tables
+
+READDIR_BATCH = 192  # about what the kernel's buffer takes
+WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT
+
+
+class AtOnce:
+    """The half of `orasfs.vfs.operations.Operations` that never waits."""
+
+    _tables: Tables
+    _mount: Mount
+
+    def lookup_now(self, parent: Ino, name: str) -> Entry | None:
+        """Find a name below an inode if that needs no waiting."""
+        node = self._tables.inodes.node(parent)
+        if parent == ROOT_INO and name == CONTROL_NAME:
+            return None
+        with self._tables.remembering(node, f"lookup {name}"):
+            answer = node.lookup_now(name)
+        return None if answer is None else self._tables.entry(answer)
+
+    def getattr_now(self, ino: Ino) -> tuple[Attr, float]:
+        """Return attributes and for how many seconds they hold."""
+        node = self._tables.inodes.node(ino)
+        return self._tables.attr(ino, node), node.attr_seconds
+
+    def open_now(self, ino: Ino, flags: int) -> OpenFile | None:
+        """Open a file to read if that needs no waiting."""
+        if flags & WRITE_FLAGS:
+            return None
+        node = self._tables.inodes.node(ino)
+        with self._tables.remembering(node, "open"):
+            opened = node.open_now()
+        return None if opened is None else self._opened(node, opened)
+
+    def _opened(self, node: Node, opened: Opened) -> OpenFile:
+        if opened.digest is not None:
+            self._mount.verification.opened(opened.digest, opened.reader)
+        return self._tables.open_file(node, opened)
+
+    def opendir_now(self, ino: Ino) -> Fh | None:
+        """Open a directory if that needs no waiting."""
+        node = self._tables.inodes.node(ino)
+        with self._tables.remembering(node, "list"):
+            listing = node.listing_now()
+        if listing is None:
+            return None
+        return self._tables.directories.add(DirectoryHandle(node, listing))
+
+    def keeps_names(self, fh: Fh) -> bool:
+        """Tell whether what an open directory lists is the same for ever."""
+        return self._tables.directories.get(fh).node.keeps_names
+
+    def readdir_now(self, fh: Fh, start_id: int) -> Sequence[DirectoryEntry] | None:
+        """Return the next entries if they are at hand."""
+        handle = self._tables.directories.get(fh)
+        with self._tables.remembering(handle.node, "list"):
+            while handle.snapshot.lacks(start_id):
+                if not handle.grow_now():
+                    return None
+        return self._offer(handle, handle.snapshot.batch(start_id, READDIR_BATCH))
+
+    def _offer(
+        self, handle: DirectoryHandle, batch: Sequence[tuple[int, Listed]]
+    ) -> Sequence[DirectoryEntry]:
+        """Give inode numbers to a batch, and let go of the batch before it."""
+        before, handle.offered = handle.offered, []
+        entries = []
+        for next_id, snapped in batch:
+            listed = handle.node.relisted(snapped)
+            if listed is None:
+                continue
+            ino = self._tables.inodes.pin(listed.found.node)
+            handle.offered.append(ino)
+            node = self._tables.inodes.node(ino)
+            attr = self._tables.attr(ino, node)
+            entry = Entry(attr, listed.found.name_seconds, node.attr_seconds)
+            entries.append(DirectoryEntry(listed.name, entry, next_id))
+        for ino in before:
+            self._tables.inodes.unpin(ino)
+        return entries
