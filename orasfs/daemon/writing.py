@@ -152,7 +152,7 @@ class Writing:
     ) -> None:
         self.eager: EagerUploads | None = None
         if is_eager:
-            self.eager = EagerUploads(target, takes=_is_remote, packing=settings.packing)
+            self.eager = EagerUploads(target, takes=_is_remote, defaults=settings)
         self._settings = settings
         self._cache = cache
         self._source = source

@@ -2,6 +2,7 @@
 
 Owns what is sent early, and when. A large file that is written from its beginning to its end is
 followed while it is; any other file is sent when it has been closed and let alone for a moment.
+Directories that are packed are `orasfs.staging.eagerpack`'s.
 Knows ports only. Nobody depends on it: the commit asks the registry for each blob, waits for what
 is under way here (`target`), and sends what failed.
 
@@ -11,7 +12,7 @@ INVARIANT: all methods that are not async are called on the event loop, and neve
 
 import logging
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -32,6 +33,7 @@ from orasfs.oci.storage import Target
 from orasfs.staging import settings
 from orasfs.staging.contents import LocalBlob, hash_file
 from orasfs.staging.draft import TREE, Draft
+from orasfs.staging.eagerpack import EagerPacks
 from orasfs.staging.eagerpause import Pauses
 from orasfs.staging.eagertarget import WaitingTarget
 from orasfs.staging.growingfile import GrowingFile
@@ -39,7 +41,7 @@ from orasfs.staging.identity import Identity
 from orasfs.staging.layers import FileLayer
 from orasfs.staging.openfile import OpenStaged
 from orasfs.staging.order import full_name, open_staged
-from orasfs.staging.pack import Packing
+from orasfs.staging.pack import Packing, PackSettings
 from orasfs.staging.progress import BlobProgress, BlobState
 from orasfs.staging.upload import Uploader, run_interruptibly
 from orasfs.staging.workspace import LOWER
@@ -81,7 +83,7 @@ class EagerUploads:
     Args:
         target: returns the target of a registry and a repository; makes no request.
         takes: whether blobs are sent early to a registry at all.
-        packing: what directories become where nothing else is said.
+        defaults: how drafts are packed where nothing else is said.
     """
 
     def __init__(
@@ -89,11 +91,13 @@ class EagerUploads:
         target: Callable[[str, str], Target],
         *,
         takes: Callable[[str], bool] = lambda _: True,
-        packing: Packing = Packing.TAR,
+        defaults: PackSettings | None = None,
     ) -> None:
         self._target = target
         self._takes = takes
-        self._packing = packing
+        defaults = defaults or PackSettings()
+        self._packing = defaults.packing
+        self._packs = EagerPacks(defaults, self._may_send, self._send_packed)
         self._nursery: trio.Nursery | None = None
         self._followed: dict[_Key, _Upload] = {}
         self._sent: dict[_Key, _Upload] = {}
@@ -110,6 +114,7 @@ class EagerUploads:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
+                nursery.start_soon(self._packs.run)
                 for _ in range(SENDERS):
                     nursery.start_soon(self._send_closed)
                 await trio.sleep_forever()
@@ -125,6 +130,7 @@ class EagerUploads:
     def wrote(self, draft: Draft, opened: OpenStaged) -> None:
         """Follow a file once it is large; what was to be sent, or is, is out of date."""
         key = _key(draft, opened.identity)
+        self._packs.wrote(draft)
         self._closed.pop(key, None)
         sent = self._sent.get(key)
         if sent is not None:
@@ -149,7 +155,12 @@ class EagerUploads:
     def closed(self, draft: Draft, identity: Identity) -> None:
         """Let a file be sent when it has been let alone."""
         key = _key(draft, identity)
-        if key in self._followed or identity.writers or not self._is_fit(draft, identity):
+        if key in self._followed or identity.writers or not self._may_send(draft):
+            return
+        if not self._is_fit(draft, identity):
+            parts = identity.parts() or ()
+            if len(parts) > 1 and _top(identity) is draft.tree.top:
+                self._packs.closed(draft, parts[0])
             return
         self._closed.pop(key, None)  # the order is that in which they are due
         self._closed[key] = _Closed(draft, identity, trio.current_time() + QUIET_SECONDS)
@@ -159,6 +170,7 @@ class EagerUploads:
         """Send nothing of a draft any more."""
         for key in [key for key, each in self._closed.items() if each.draft is draft]:
             del self._closed[key]
+        self._packs.dropped(draft)
         for upload in self._all():
             if upload.draft is draft:
                 upload.scope.cancel()
@@ -224,22 +236,42 @@ class EagerUploads:
         await trio.lowlevel.checkpoint()
         if draft.is_committing or key in self._sent or not self._is_fit(draft, identity):
             return  # the commit sends it
-        upload = _Upload(draft, BlobProgress("", 0), lambda: upload.progress.digest)
+        await self._send_blob(
+            key,
+            draft,
+            "/".join(identity.parts() or ()),
+            partial(trio.to_thread.run_sync, _read, draft, identity),
+        )
+
+    async def _send_packed(self, draft: Draft, blob: LocalBlob, title: str) -> None:
+        """Send what a directory was packed to."""
+
+        async def packed() -> LocalBlob:
+            await trio.lowlevel.checkpoint()
+            return blob
+
+        await self._send_blob((draft.id, 0, 0), draft, title, packed)
+
+    async def _send_blob(
+        self, key: _Key, draft: Draft, name: str, find: Callable[[], Awaitable[LocalBlob | None]]
+    ) -> None:
+        upload = _Upload(draft, BlobProgress(name, 0), lambda: upload.progress.digest)
         self._sent[key] = upload
         try:
             with upload.scope:
-                self._judge(upload, await self._send_file(upload, identity), is_whole=True)
+                self._judge(upload, await self._bring(upload, find), is_whole=True)
         finally:
             del self._sent[key]
             upload.ended.set()
 
-    async def _send_file(self, upload: _Upload, identity: Identity) -> OrasfsError | None:
+    async def _bring(
+        self, upload: _Upload, find: Callable[[], Awaitable[LocalBlob | None]]
+    ) -> OrasfsError | None:
         draft, progress = upload.draft, upload.progress
         try:
-            blob = await trio.to_thread.run_sync(_read, draft, identity)
+            blob = await find()
             if blob is None:
                 return Aborted("there is nothing to send")
-            progress.name = "/".join(identity.parts() or ())
             target = self._target(draft.key.registry, _repository(draft))
             uploader = Uploader(target, lambda _: _mounts_from(draft))
             await uploader.ensure(blob.descriptor, blob.content, progress)
@@ -271,13 +303,17 @@ class EagerUploads:
     def _all(self) -> list[_Upload]:
         return [*self._followed.values(), *self._sent.values()]
 
+    def _may_send(self, draft: Draft) -> bool:
+        registry = draft.key.registry
+        is_fit = self._takes(registry) and not self._pauses.is_paused(registry)
+        return is_fit and not draft.is_committing
+
     def _may_follow(self, draft: Draft, identity: Identity) -> bool:
         return draft.key.registry not in self._whole_only and self._is_fit(draft, identity)
 
     def _is_fit(self, draft: Draft, identity: Identity) -> bool:
         """Tell whether a file may be sent now: it will be a blob as it is."""
-        registry = draft.key.registry
-        if not self._takes(registry) or self._pauses.is_paused(registry) or draft.is_committing:
+        if not self._may_send(draft):
             return False
         return identity.kind == stat.S_IFREG and _is_raw(draft, identity, self._packing)
 
