@@ -23,6 +23,7 @@ from orasfs.staging.commit import Uploaded, conclude, put, upload
 from orasfs.staging.contents import LocalBlob, small_blob
 from orasfs.staging.copying import Copier, Origin
 from orasfs.staging.draft import Draft
+from orasfs.staging.insisting import insist
 from orasfs.staging.order import Order, Preparation
 from orasfs.staging.progress import Phase, Progress
 from orasfs.staging.whereabouts import Remembered, Whereabouts
@@ -154,7 +155,7 @@ class Committer:
             Aborted: `cancel` was called.
             OrasfsError: why it failed; the draft is as it was.
         """
-        return await self._report(draft, token, partial(self._commit, draft))
+        return await self._report(draft, token, partial(self._insist, draft))
 
     async def publish(
         self, draft: Draft, tag: str, *, expected: Expectation = ANY
@@ -203,6 +204,15 @@ class Committer:
         report = self._reports[draft.id] = Report(draft.id, str(draft.key), ticket)
         report.progress.phase = Phase.WAITING
         return report
+
+    async def _insist(self, draft: Draft, report: Report) -> None:
+        """Commit, with what was counted forgotten where that has to be done again."""
+
+        async def anew() -> None:
+            report.progress = Progress()
+            await self._commit(draft, report)
+
+        await insist(anew)
 
     async def _commit(self, draft: Draft, report: Report) -> None:
         report.progress.phase = Phase.PUSHING

@@ -1,21 +1,24 @@
 """`orasfs` that soon gives a registry up, for tests in which one stalls: `python -m …impatient`.
 
-Deadlines are no options of a mount, since what is short enough for a test is no good to anybody.
+Deadlines, and for how long a registry is left alone, are no options of a mount: what is short
+enough for a test is no good to anybody.
 """
 
 import inspect
 import sys
 
 from orasfs.cli.main import main
+from orasfs.registry.circuit import CircuitPolicy
 from orasfs.registry.retry import RetryPolicy
 from orasfs.registry.settings import RegistrySettings
 
 PROGRAM = ("tests.support.impatient", "mount", "-f")
 _CHANGES = {
-    "read_seconds": 0.7,
-    "commit_seconds": 1.0,
-    "total_seconds": 3.0,
+    "read_seconds": 2.0,
+    "commit_seconds": 2.0,
+    "total_seconds": 30.0,
     "retry": lambda: RetryPolicy(attempts=2, base_seconds=0.05),
+    "circuit": lambda: CircuitPolicy(base_seconds=0.1, cap_seconds=0.5),
 }
 
 
