@@ -143,30 +143,31 @@ class MirroredSource:
             host = next((c for c in self._copies if token.startswith(f"{c.host} ")), None)
             if host is not None:
                 return _page_of(host, await host.repository.list_tags(token.partition(" ")[2]))
-        final = self._final
         try:
-            return await final.repository.list_tags(token, limit=limit)
+            return await self._final.repository.list_tags(token, limit=limit)
         except Unreachable as error:
             if token is not None:
                 raise
-            for each in self._able(Capability.RESOLVE):
-                try:
-                    return _page_of(each, await each.repository.list_tags(limit=limit))
-                except PASSED_OVER as failure:
-                    self._notes.failed(each.host, failure)
-            raise copy.copy(error) from error
+            failure = error
+        for each in self._able(Capability.RESOLVE):
+            try:
+                return _page_of(each, await each.repository.list_tags(limit=limit))
+            except PASSED_OVER as error:
+                self._notes.failed(each.host, error)
+        raise copy.copy(failure) from failure
 
     async def list_referrers(self, subject: Digest) -> tuple[Descriptor, ...]:
         """See `ReferrerLister.list_referrers`; a mirror may lack some: see `list_tags`."""
         try:
             return await self._final.repository.list_referrers(subject)
         except Unreachable as error:
-            for each in self._able(Capability.RESOLVE):
-                try:
-                    return await each.repository.list_referrers(subject)
-                except PASSED_OVER as failure:
-                    self._notes.failed(each.host, failure)
-            raise copy.copy(error) from error
+            failure = error
+        for each in self._able(Capability.RESOLVE):
+            try:
+                return await each.repository.list_referrers(subject)
+            except PASSED_OVER as error:
+                self._notes.failed(each.host, error)
+        raise copy.copy(failure) from failure
 
     @property
     def is_trusted(self) -> bool:
