@@ -22,11 +22,10 @@ import trio
 from cachetools import LRUCache
 
 from orasfs.aio import SingleFlight
-from orasfs.errors import InvalidContent, StorageFailure
+from orasfs.errors import InvalidContent, StorageFailure, Unreachable
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStreamer
 from orasfs.store import unpack
-from orasfs.store.arrival import Stopped
 from orasfs.store.blobs import Blobs
 from orasfs.store.cas import ContentStore
 from orasfs.store.counters import Counters
@@ -274,8 +273,8 @@ class LayerStore:
             self._blobs.release(blob)
 
     def _check_stop(self) -> None:
-        if self._is_stopping.is_set():
-            raise Stopped
+        if self._is_stopping.is_set():  # told to whoever waits, so in words of everybody
+            raise Unreachable("checking a layer was stopped")
 
     def _enter(self, layer: PackedLayer, unpacked: unpack.Unpacked) -> OpenLayer:
         opened = OpenLayer(unpacked, self, self._store, self._limiter, layer)

@@ -2,11 +2,13 @@
 
 import gc
 import gzip
+import hashlib
 import io
 import os
 import tarfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from orasfs.errors import (
     InvalidContent,
     NotFound,
     StorageFull,
+    Unreachable,
 )
 from orasfs.oci.digest import Digest
 from orasfs.store import disk
@@ -307,3 +310,15 @@ async def test_wrong_layer_blob_is_never_unpacked(tmp_path: Path) -> None:
         with pytest.raises(ContentMismatch):
             await repository.open_layer(layer)
     assert not directory_of(tmp_path, layer).exists()
+
+
+async def test_who_waits_for_a_check_that_is_stopped_is_told_in_words(tmp_path: Path) -> None:
+    """The end of a mount is no reason for a task of its own to fail in another way."""
+    source = MemorySource()
+    layer = packed(source, BLOBS["gzip"])
+    other = Digest("sha512", hashlib.sha512(TAR).hexdigest())
+    async with repository_at(tmp_path, source) as repository:
+        await repository.open_layer(layer)
+        repository._shared.layers.stop()
+        with pytest.raises(Unreachable, match="stopped"):
+            await repository.open_layer(replace(layer, content_digest=other))
