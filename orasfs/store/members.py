@@ -95,6 +95,14 @@ class MemberReader:
         """Whether the layer has been verified."""
         return self._owner is not None and self._owner.is_verified
 
+    def backing_fd(self) -> int | None:
+        """Return the file of a member that is a blob of its own, once verified, until `close`."""
+        if self._owner is None or self._place.blob is None or not self._owner.is_verified:
+            return None
+        files = self._owner.files_now(self._place.tar_offset + self._size)
+        fd = -1 if files is None else self._open(files)
+        return fd if fd >= 0 else None
+
     def read_now(self, offset: int, size: int) -> bytes | None:
         """Return the bytes if they may be served and the page cache has them, else None."""
         count = min(size, self._size - offset)
@@ -139,6 +147,9 @@ class MemberReader:
             tar = owner.tar_reader()
             if tar is not None:
                 return await _read_tar(tar, pieces, count)
+            files = await owner.obtain(stop)
+            fd = self._open(files)
+        if fd < 0:  # evicted since, or before the pass that was waited for
             files = await owner.obtain(stop)
             fd = self._open(files)
         if fd < 0:

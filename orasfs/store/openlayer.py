@@ -169,8 +169,8 @@ class PassingLayer:
 
     @property
     def is_verified(self) -> bool:
-        """Whether the layer has been verified."""
-        return self._opened is not None or self._unpacking.is_verified
+        """Whether the layer has been verified, and was found good."""
+        return self._opened is not None and self._opened.is_verified
 
     def open_member(self, ordinal: int) -> MemberReader:
         """Open the bytes of a file member, whose name has passed."""
@@ -202,11 +202,13 @@ class PassingLayer:
         Raises:
             OrasfsError: the pass failed, or the layer turned out to be one that is not shown.
         """
-        if self._opened is None:
-            await self._unpacking.wait_until(lambda: self._unpacking.position >= stop)
-            if not self._unpacking.ended.is_set():
-                return self._unpacking
-        return await (await self._open()).obtain(stop)
+        if self._opened is not None:
+            return await self._opened.obtain(stop)
+        await self._unpacking.wait_until(lambda: self._unpacking.position >= stop)
+        if not self._unpacking.ended.is_set():
+            return self._unpacking
+        opened = await self._open()
+        return opened.files_now(stop) or await opened.obtain(stop)
 
     async def _open(self) -> OpenLayer:
         if self._opened is None:

@@ -17,6 +17,7 @@ import trio.testing
 from orasfs.errors import ConnectionRefused, ContentMismatch, ContentRefused, InvalidContent
 from orasfs.oci.digest import Digest
 from orasfs.store.cache import Cache
+from orasfs.store.members import MemberReader
 from orasfs.store.options import CacheOptions, Verify
 from orasfs.store.repository import CachedRepository
 from orasfs.tree.layerindex import OWN_BLOB_BYTES, LayerIndex
@@ -144,6 +145,8 @@ async def test_member_is_read_before_the_layer_has_ended(tmp_path: Path) -> None
         assert opened.index.locate("docs/second") == ordinal
         await passing.wait_for_more()
         assert passing.index is opened.index, "who looks in it uses the whole index now"
+        assert repository._shared.layers._counters.layers_unpacked == 1
+        assert not repository._shared.layers._passes
     assert len(source.streams) == 1
 
 
@@ -317,6 +320,35 @@ async def test_large_members_are_blobs_that_versions_of_a_layer_share(tmp_path: 
     blobs = [path.name for path in (tmp_path / "blobs/sha256").iterdir()]
     assert blobs.count(Digest.of(LARGE).hex) == 1
     assert (tmp_path / "blobs/sha256" / Digest.of(LARGE).hex).read_bytes() == LARGE
+
+
+async def test_large_member_is_a_file_that_may_be_handed_on_once_its_layer_is_good(
+    tmp_path: Path,
+) -> None:
+    source = MemorySource()
+    layer = packed(source, TAR)
+    source.gate_at = len(source.blobs[layer.descriptor.digest]) - 1
+    async with repository_at(tmp_path, source) as (repository, _):
+        passing = await repository.begin_layer(layer)
+        ordinal = await locate(passing, "docs/large")
+        assert ordinal is not None
+        reader = passing.open_member(ordinal)
+        assert isinstance(reader, MemberReader)
+        assert await reader.read(0, len(LARGE)) == LARGE
+        assert reader.backing_fd() is None
+        source.gate.set()
+        opened = await repository.open_layer(layer)
+        assert await reader.read(0, 5) == LARGE[:5]
+        for path, wanted in (("docs/large", LARGE), ("docs/first", None)):
+            number = opened.index.locate(path)
+            assert number is not None
+            other = opened.open_member(number)
+            assert isinstance(other, MemberReader)
+            fd = other.backing_fd()
+            assert (None if fd is None else os.pread(fd, len(LARGE) + 1, 0)) == wanted
+            other.close()
+            assert other.backing_fd() is None
+        reader.close()
 
 
 async def test_bytes_that_are_gone_are_passed_again_and_the_index_is_kept(tmp_path: Path) -> None:

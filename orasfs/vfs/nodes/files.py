@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from orasfs.errors import InvalidContent
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
+from orasfs.oci.storage import BlobReader
 from orasfs.tree.layerindex import Member
 from orasfs.tree.node import PackedLayer, RawFile
 from orasfs.vfs import xattrs
@@ -59,8 +60,7 @@ class BlobNode(Node):
         """Open the blob."""
         descriptor = self._file.descriptor
         reader = await self._artifact.repository.open_blob(descriptor)
-        backed = reader if isinstance(reader, Backed) else None
-        return Opened(reader, digest=descriptor.digest, backed=backed)
+        return _opened(reader, descriptor.digest)
 
     def getxattr_now(self, name: str) -> bytes:
         """Return what the descriptor says."""
@@ -144,12 +144,12 @@ class MemberFileNode(MemberNode):
     def open_now(self) -> Opened | None:
         """Open the member if its layer is at hand."""
         layer = self._artifact.repository.layer_now(self._layer)
-        return Opened(layer.open_member(self._member.ordinal)) if layer else None
+        return _opened(layer.open_member(self._member.ordinal)) if layer else None
 
     async def open(self) -> Opened:
         """Open the member once something of its layer may be shown; reads wait for its bytes."""
         layer = await self._artifact.repository.begin_layer(self._layer)
-        return Opened(layer.open_member(self._member.ordinal))
+        return _opened(layer.open_member(self._member.ordinal))
 
 
 class SymlinkNode(MemberNode):
@@ -168,6 +168,11 @@ class SymlinkNode(MemberNode):
     def readlink(self) -> str:
         """Return the target as the tar has it."""
         return self._member.target
+
+
+def _opened(reader: BlobReader, digest: Digest | None = None) -> Opened:
+    backed = reader if isinstance(reader, Backed) else None
+    return Opened(reader, digest=digest, backed=backed)
 
 
 class BrokenNode(Node):
