@@ -10,6 +10,7 @@ one turn of the loop. Failures are those of the operation that waits.
 import os
 from collections.abc import Sequence
 
+from orasfs.vfs import xattrs
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import CONTROL_NAME
 from orasfs.vfs.nodes.base import Listed, Node, Opened
@@ -62,6 +63,19 @@ class AtOnce:
         if listing is None:
             return None
         return self._tables.directories.add(DirectoryHandle(node, listing))
+
+    def getxattr_now(self, ino: Ino, name: str) -> bytes | None:  # noqa: ARG002 - of any inode
+        """Refuse what nothing here has.
+
+        The kernel asks for the capabilities of a file at each write(2) into it, and `ls` for its
+        ACLs.
+
+        Raises:
+            NoAttribute: it is not one of ours.
+            Unsupported: ACLs.
+        """
+        xattrs.check_name(name)
+        return None
 
     def keeps_names(self, fh: Fh) -> bool:
         """Tell whether what an open directory lists is the same for ever."""

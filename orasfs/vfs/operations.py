@@ -187,6 +187,10 @@ class Operations(Protocol):
         """Close a directory."""
         ...
 
+    def getxattr_now(self, ino: Ino, name: str) -> bytes | None:
+        """Return the value, or raise as `getxattr`, if that needs no waiting, else return None."""
+        ...
+
     async def getxattr(self, ino: Ino, name: str) -> bytes:
         """Return an extended attribute's value.
 

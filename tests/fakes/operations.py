@@ -205,6 +205,9 @@ class FakeOperations(Unchangeable):
     def releasedir(self, fh: Fh) -> None:
         pass
 
+    def getxattr_now(self, ino: Ino, name: str) -> bytes | None:
+        return None
+
     async def getxattr(self, ino: Ino, name: str) -> bytes:
         await trio.lowlevel.checkpoint()
         if name.startswith("system.posix_acl"):

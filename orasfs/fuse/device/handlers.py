@@ -188,6 +188,11 @@ class ReadHandlers:
         """Tell the free space."""
         return Answer(replies.statfs(self._operations.statfs()))
 
+    def getxattr_now(self, request: GetXattr) -> Answer | None:
+        """Return an extended attribute that is at hand."""
+        value = self._operations.getxattr_now(request.ino, os.fsdecode(request.name))
+        return None if value is None else _sized(value, request.size)
+
     async def getxattr(self, request: GetXattr) -> Answer:
         """Return an extended attribute."""
         name = os.fsdecode(request.name)

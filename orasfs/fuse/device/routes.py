@@ -81,7 +81,9 @@ def read_routes(handlers: ReadHandlers) -> Mapping[int, Route]:
         ),
         Opcode.RELEASEDIR: at_once(requests.parse_handle, handlers.releasedir),
         Opcode.STATFS: at_once(requests.parse_of, handlers.statfs),
-        Opcode.GETXATTR: interruptible(requests.parse_getxattr, handlers.getxattr),
+        Opcode.GETXATTR: interruptible(
+            requests.parse_getxattr, handlers.getxattr, handlers.getxattr_now
+        ),
         Opcode.LISTXATTR: interruptible(requests.parse_listxattr, handlers.listxattr),
     }
 
