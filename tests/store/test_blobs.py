@@ -111,6 +111,23 @@ async def test_small_blob_is_not_served_before_it_is_verified(tmp_path: Path) ->
         reader.close()
 
 
+async def test_only_a_whole_and_verified_file_stands_for_the_blob(tmp_path: Path) -> None:
+    source = MemorySource()
+    source.gate_at = 100_000
+    descriptor = source.add_blob(SMALL)
+    async with bench(tmp_path) as b:
+        reader = await b.open(descriptor, source)
+        await until(source.at_gate.is_set)
+        assert reader.backing_fd() is None
+        source.gate.set()
+        await reader.read(0, 1)
+        fd = reader.backing_fd()
+        assert fd is not None
+        assert os.pread(fd, len(SMALL) + 1, 0) == SMALL
+        reader.close()
+        assert reader.backing_fd() is None
+
+
 async def test_large_blob_of_a_trusted_source_is_served_as_it_arrives(tmp_path: Path) -> None:
     source = MemorySource()
     source.gate_at = 2_000_000
