@@ -127,6 +127,9 @@ class OfflineRegistry:
         """There is none that could be broken."""
         return {}
 
+    def insist(self) -> None:
+        """Leave it at that: there is no host that could be tried again."""
+
     def repository(self, name: str) -> OfflineRepository:
         """Return the repository of that name."""
         return OfflineRepository(self._host, name)
