@@ -22,7 +22,7 @@ from orasfs.staging.progress import Progress
 from orasfs.staging.tree import StagedDirectory
 from tests.fakes.pushable import PushableRegistry
 from tests.support.loopback import Exchange
-from tests.support.staged import commit, staged
+from tests.support.staged import commit, staged, threads_to_end
 
 REPOSITORY = "team/site"
 IMPATIENT = RetryPolicy(attempts=1)
@@ -98,7 +98,8 @@ class Bench:
                 target = client.repository(REPOSITORY)
                 done = await commit(content, target, "v1", around, Progress(), expected=None)
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 15):
+                await threads_to_end()
                 await client.aclose()
         return str(done.descriptor.digest)
 

@@ -20,6 +20,7 @@ from orasfs.store.layoutwriter import LayoutTarget, create_layout
 from tests.fakes.source import MemorySource
 from tests.fakes.target import MemoryTarget
 from tests.support.publish import GOLDEN_LAYOUT
+from tests.support.staged import threads_to_end
 
 FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
 
@@ -98,14 +99,6 @@ class OrderedTarget(MemoryTarget):
             if any(one.digest not in self.manifests for one in lacking):
                 raise RegistryFailure("MANIFEST_UNKNOWN", status=404)
         await super().push_manifest(raw, media_type, reference)
-
-
-async def threads_to_end() -> None:
-    """Wait for the threads that a failed copy has left behind: they may still push."""
-    limiter = trio.to_thread.current_default_thread_limiter()
-    with trio.fail_after(10):
-        while limiter.borrowed_tokens:  # noqa: ASYNC110 - trio tells nobody of it
-            await trio.sleep(0.001)
 
 
 @pytest.fixture

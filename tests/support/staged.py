@@ -5,6 +5,8 @@ import os
 import stat
 from pathlib import Path
 
+import trio
+
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import Expectation, Target
@@ -119,3 +121,11 @@ async def commit(
     uploaded = await upload(before, target, around, progress)
     await conclude(uploaded, target, tag, before.directory, progress, expected=expected)
     return uploaded
+
+
+async def threads_to_end() -> None:
+    """Wait for the threads that a failed commit has left behind: they may still push."""
+    limiter = trio.to_thread.current_default_thread_limiter()
+    with trio.fail_after(10):
+        while limiter.borrowed_tokens:  # noqa: ASYNC110 - trio tells nobody of it
+            await trio.sleep(0.001)
