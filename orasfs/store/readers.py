@@ -78,7 +78,7 @@ class FileReader:
         """Return the blob's file once it is complete and verified; good until `close`."""
         if self._blob is None or not self._blob.arrival.is_verified:
             return None
-        return self._blob.arrival.fd
+        return self._blob.arrival.fd if self._blob.arrival.fd >= 0 else None
 
     def read_now(self, offset: int, size: int) -> bytes | None:
         """Return the bytes if they may be served and the page cache has them, else None."""
