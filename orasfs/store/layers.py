@@ -38,6 +38,7 @@ from orasfs.tree.layers import TarReader
 from orasfs.tree.node import PackedLayer
 
 _OPEN_LAYERS = 128
+_PASSES = 2
 _PEEKED = 4096
 _UNPACKING_THREADS = 2
 # What `layer_now` may do on the trio thread without being felt.
@@ -212,16 +213,17 @@ class LayerStore:
             opened = await self._finding.run(digest, partial(self._find, layer))
         if opened is not None:
             return opened
-        unpacking = self._begin(layer, source)
-        try:
-            await unpacking.wait_ended()
-        except InvalidContent as error:
-            self._verdicts.note(layer, error)  # the blob is what it is
-            raise
-        opened = await self._finding.run(digest, partial(self._find, layer))
-        if opened is None:
-            raise StorageFailure(f"layer {digest}: what was unpacked cannot be read back")
-        return opened
+        for _ in range(_PASSES):  # of which each may have been evicted before it is opened
+            unpacking = self._begin(layer, source)
+            try:
+                await unpacking.wait_ended()
+            except InvalidContent as error:
+                self._verdicts.note(layer, error)  # the blob is what it is
+                raise
+            opened = await self._finding.run(digest, partial(self._find, layer))
+            if opened is not None:
+                return opened
+        raise StorageFailure(f"layer {digest}: what was unpacked cannot be read back")
 
     async def _find(self, layer: PackedLayer) -> OpenLayer | None:
         """Open a layer that is unpacked."""

@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import trio
 
-from orasfs.errors import InvalidContent, Unreachable
+from orasfs.errors import InvalidContent, StorageFull, Unreachable
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.storage import BlobStreamer
 from orasfs.store.arrival import Arrival, Stopped
@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SETTLE_SECONDS = 5.0
+_PAUSES_SECONDS = (0.1, 0.4, 1.0)  # longer together than a failed download is remembered
 _BATCH_BYTES = 4 * 1024 * 1024  # of the blob; after it, another layer has its turn
 
 
@@ -165,9 +166,8 @@ class Unpacking:
         name = f"{self._descriptor.digest.hex}-{os.getpid()}.layer"
         place = store.ingest_directory / name
         # No less than that; how much it will be is known in the end.
-        claim = await self._in_thread(
-            partial(store.claim, place, self._descriptor.size, self._directory)
-        )
+        claim_room = partial(store.claim, place, self._descriptor.size, self._directory)
+        claim = await _patiently(partial(self._in_thread, claim_room))
         try:
             await self._run_claimed()
         finally:
@@ -178,7 +178,7 @@ class Unpacking:
 
     async def _run_claimed(self) -> None:
         blobs = self._workshop.blobs
-        blob = await blobs.acquire(self._descriptor, self._source)
+        blob = await _patiently(partial(blobs.acquire, self._descriptor, self._source))
         try:
             self._blob = blob
             while not await self._pass(blob):
@@ -261,6 +261,15 @@ class Unpacking:
         except trio.Cancelled:
             self._workshop.is_stopping.set()
             raise
+
+
+async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """Do what needs room, and again after a moment: what is in use now may not be in use then."""
+    for seconds in _PAUSES_SECONDS:
+        with contextlib.suppress(StorageFull):
+            return await work()
+        await trio.sleep(seconds)
+    return await work()
 
 
 def _check(arrival: Arrival | Assembly) -> None:
