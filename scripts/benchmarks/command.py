@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(directory: Path, options: argparse.Namespace) -> Report:
     described = machine.describe(directory)
     results: list[CaseResult] = []
-    with Lab(directory, options.size, options.files) as lab:
+    with Lab(directory, options.size, options.files, options.option) as lab:
         for name in options.cases or CASES:
             case = CASES[name](lab)
             results.append(run_case(case, options.runs, _progress))
@@ -121,6 +121,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--directory", type=Path, default=_DIRECTORY, help="holds the data (%(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the report as JSON too")
     add("--text", type=Path, metavar="FILE", help="write the report as text too")
+    add("-o", "--option", action="append", default=[], help="an option of each mount")
     add("--keep", action="store_true", help="keep data, caches and logs")
     add("--check", action="store_true", help="make a missed target an error")
     options = parser.parse_args(arguments)

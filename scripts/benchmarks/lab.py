@@ -5,6 +5,7 @@ needs it.
 """
 
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -39,10 +40,17 @@ class Lab:
         tree_files: how many files the tree has.
     """
 
-    def __init__(self, directory: Path, model_mebibytes: int, tree_files: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        model_mebibytes: int,
+        tree_files: int,
+        mount_options: Sequence[str] = (),
+    ) -> None:
         self.directory = directory
         self.model_mebibytes = model_mebibytes
         self.tree_files = tree_files
+        self._mount_options = mount_options
         self._registry: DockerRegistry | None = None
         self._cleanup = ExitStack()
 
@@ -103,7 +111,8 @@ class Lab:
 
     def mount(self, place: Published, cache: Path, *options: str) -> Mount:
         """Mount the registry of what is published, with that cache; at most one at a time."""
-        mount = Mount(place.host, self.directory / _MOUNT, cache, *options)
+        chosen = (*self._mount_options, *options)
+        mount = Mount(place.host, self.directory / _MOUNT, cache, *chosen)
         self._cleanup.callback(mount.stop)
         return mount
 
