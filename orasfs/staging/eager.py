@@ -157,10 +157,11 @@ class EagerUploads:
         key = _key(draft, identity)
         if key in self._followed or identity.writers or not self._may_send(draft):
             return
-        if not self._is_fit(draft, identity):
-            parts = identity.parts() or ()
-            if len(parts) > 1 and _top(identity) is draft.tree.top:
-                self._packs.closed(draft, parts[0])
+        title = (identity.parts() or ("",))[0]
+        is_known = self._packs.awaits(draft, title)  # asked first: it touches no disk
+        if is_known or not self._is_fit(draft, identity):
+            if is_known or (identity.names and _top(identity) is draft.tree.top):
+                self._packs.closed(draft, title)
             return
         self._closed.pop(key, None)  # the order is that in which they are due
         self._closed[key] = _Closed(draft, identity, trio.current_time() + QUIET_SECONDS)

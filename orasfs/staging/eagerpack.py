@@ -72,6 +72,11 @@ class EagerPacks:
             if found.scope is not None:
                 found.scope.cancel()
 
+    def awaits(self, draft: Draft, title: str) -> bool:
+        """Tell whether a directory is to be packed when it was let alone."""
+        found = self._touched.get(draft.id)
+        return found is not None and title in found.titles
+
     def closed(self, draft: Draft, title: str) -> None:
         """Learn that a file below the directory `title` of the draft's top was written."""
         if draft.base is not None:
