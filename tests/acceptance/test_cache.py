@@ -29,7 +29,7 @@ from tests.support.publish import descriptor_of, manifest_of
 pytestmark = [pytest.mark.fuse, pytest.mark.registry, pytest.mark.slow]
 
 KILLS = int(os.environ.get("ORASFS_CACHE_KILLS", "10"))
-READS = int(os.environ.get("ORASFS_CACHE_READS", "600"))
+READS = int(os.environ.get("ORASFS_CACHE_READS", "400"))
 SEED = int(os.environ.get("ORASFS_SEED", "1"))
 FILES = 40
 FILE_BYTES = 256 * 1024
