@@ -4,10 +4,12 @@ Owns the exit statuses by cause. The push is the daemon's; this command orders i
 `.orasfs/commits.json`, so that it can be interrupted, which cancels the push.
 """
 
+import contextlib
 import errno
 import secrets
+import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,7 @@ STATE = "user.oras.state"
 FIRST_POLL_SECONDS = 0.02  # a small draft is pushed in no time
 POLL_SECONDS = 0.15
 CANCEL_SECONDS = 30.0
+LOST_LOOKS = 60  # some ten seconds; then another commit of the draft has taken its place
 INTERRUPTED = 130
 
 _UNREACHABLE = ("ETIMEDOUT", "ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "EPROTO")
@@ -46,11 +49,16 @@ class _Push:
     spot: Spot
     ticket: str
     document: dict[str, Any] | None = None
+    absences: int = 0  # looks in sequence that did not find it
+
+    @property
+    def has_ended(self) -> bool:
+        phase = self.document.get("phase") if self.document else None
+        return phase in ("done", "failed", "cancelled")
 
     @property
     def is_done(self) -> bool:
-        phase = self.document.get("phase") if self.document else None
-        return phase in ("done", "failed", "cancelled")
+        return self.has_ended or self.absences >= LOST_LOOKS
 
 
 @click.command()
@@ -78,25 +86,23 @@ def push(paths: Sequence[str], *, quiet: bool, is_published: bool = False) -> in
         quiet: whether no progress is shown.
         is_published: whether the caller publishes what is only uploaded.
     """
-    status = 0
-    pushes = []
-    for path in paths:
-        try:
-            begun = _begin(path)
-        except OrasfsError as error:
-            click.echo(f"Error: {error}", err=True)
-            status = status or status_of(error)
-        else:
-            pushes += [begun] if begun else []
+    pushes: list[_Push] = []
+    is_interrupted = False
+    try:
+        status = _begin_all(paths, pushes)
+    except KeyboardInterrupt:
+        status, is_interrupted = 0, True
     with make_display(quiet=quiet) as display:
         try:
-            _watch(pushes, display)
+            if not is_interrupted:
+                _watch(pushes, display)
         except KeyboardInterrupt:
+            is_interrupted = True
+        if is_interrupted:
             _cancel(pushes, display)
-            status = INTERRUPTED
     for each in pushes:
         status = _conclude(each, is_published=is_published) or status
-    return status
+    return INTERRUPTED if is_interrupted else status
 
 
 def status_of(error: OrasfsError) -> int:
@@ -106,18 +112,34 @@ def status_of(error: OrasfsError) -> int:
     return 1
 
 
-def _begin(path: str) -> _Push | None:
-    """Order a commit; None if there is nothing to commit."""
+def _begin_all(paths: Sequence[str], pushes: list[_Push]) -> int:
+    """Order commits; return the exit status. What may have begun is among `pushes`."""
+    status = 0
+    for path in paths:
+        try:
+            _begin(path, pushes)
+        except OrasfsError as error:
+            click.echo(f"Error: {error}", err=True)
+            status = status or status_of(error)
+    return status
+
+
+def _begin(path: str, pushes: list[_Push]) -> None:
+    """Order a commit, unless there is nothing to commit."""
     spot = gesture.locate(path)
     state = gesture.get_attribute(spot, STATE)
     if state is None:
         raise MountFailed(f"{path}: not the directory of an artifact or a draft")
     if state == "committed":
         click.echo(f"{path}: committed already", err=True)
-        return None
-    ticket = secrets.token_hex(8)
-    gesture.set_attribute(spot, ATTRIBUTE, ticket)
-    return _Push(spot, ticket)
+        return
+    begun = _Push(spot, secrets.token_hex(8))
+    pushes.append(begun)  # before, since an interrupt may come between
+    try:
+        gesture.set_attribute(spot, ATTRIBUTE, begun.ticket)
+    except OrasfsError:
+        pushes.remove(begun)
+        raise
 
 
 def _watch(pushes: list[_Push], display: Display) -> None:
@@ -137,22 +159,37 @@ def _look(pushes: list[_Push], display: Display) -> None:
     for control in {push.spot.control: push.spot for push in pushes}.values():
         found = {each["ticket"]: each for each in gesture.read_control(control, COMMITS)}
         for push in pushes:
-            if push.spot.control == control.control and push.ticket in found:
+            if push.spot.control != control.control:
+                continue
+            push.absences = 0 if push.ticket in found else push.absences + 1
+            if push.ticket in found:
                 push.document = found[push.ticket]
                 display.update(push.spot.path, push.document)
 
 
 def _cancel(pushes: list[_Push], display: Display) -> None:
-    """Cancel what goes on, and wait until it has ended."""
+    """Cancel what goes on, and wait until it has ended, or for another interrupt."""
     running = [push for push in pushes if not push.is_done]
-    for push in running:
-        gesture.set_attribute(push.spot, ATTRIBUTE, "0")
+    with _deaf(), contextlib.suppress(OrasfsError):
+        for push in running:
+            gesture.set_attribute(push.spot, ATTRIBUTE, "0")
     timer = threading.Event()
-    for _ in range(int(CANCEL_SECONDS / POLL_SECONDS)):
-        _look(running, display)
-        if all(push.is_done for push in running):
-            return
-        timer.wait(POLL_SECONDS)
+    with contextlib.suppress(KeyboardInterrupt):
+        for _ in range(int(CANCEL_SECONDS / POLL_SECONDS)):
+            _look(running, display)
+            if all(push.is_done for push in running):
+                return
+            timer.wait(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Hear no interrupt: who presses ^C twice wants it cancelled, not left to go on."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _conclude(push: _Push, *, is_published: bool) -> int:
@@ -161,6 +198,9 @@ def _conclude(push: _Push, *, is_published: bool) -> int:
     for warning in document.get("warnings", ()):
         click.echo(f"{push.spot.path}: warning: {warning}", err=True)
     error = document.get("error")
+    if not push.has_ended:
+        click.echo(f"Error: {push.spot.path}: the mount does not tell how it ended", err=True)
+        return 1
     if document.get("phase") == "cancelled":
         click.echo(f"{push.spot.path}: cancelled; the draft is as it was", err=True)
         return INTERRUPTED

@@ -172,7 +172,10 @@ def read_control(spot: Spot, name: str) -> Any:  # noqa: ANN401 - a document of 
 def _call(what: str, path: str, name: str, value: str) -> tuple[int, bytes]:
     """Do it in a helper; return the errno, 0 for none, and what came."""
     command = [sys.executable, "-I", "-S", "-c", _CALL, what, path, name, value]
-    helper = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own lines
+    # In a session of its own: ^C is for the command, which decides what becomes of the helper.
+    helper = subprocess.Popen(  # noqa: S603 - our own lines
+        command, stdout=subprocess.PIPE, start_new_session=True
+    )
     try:
         output, _ = helper.communicate(timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired as error:

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +49,7 @@ class PretendedMount:
         self.orders: list[tuple[str, str, str]] = []
         self.script: list[dict[str, Any] | type[BaseException]] = []
         self.refusal: LocalFailure | None = None
+        self.interrupts_orders = False
         monkeypatch.setattr(gesture, "locate", lambda text: Spot(MOUNT, text))
         monkeypatch.setattr(gesture, "get_attribute", self._get)
         monkeypatch.setattr(gesture, "set_attribute", self._set)
@@ -62,13 +64,17 @@ class PretendedMount:
         if self.refusal is not None:
             raise self.refusal
         self.orders.append((spot.path, name, value))
+        if self.interrupts_orders and len(self.orders) == 1:
+            raise KeyboardInterrupt
+        if value == "0":  # the second ^C of who is impatient
+            os.kill(os.getpid(), signal.SIGINT)
 
     def _read(self, _spot: Spot, _name: str) -> Sequence[dict[str, Any]]:
         step = self.script[min(next(self._looks), len(self.script) - 1)]
         if isinstance(step, type):
             raise step
         tickets = [value for _, name, value in self.orders if name == commit.ATTRIBUTE]
-        return [{**step, "ticket": tickets[0]}]
+        return [{"ticket": tickets[0], **step}]
 
 
 @pytest.fixture
@@ -142,6 +148,31 @@ def test_an_interrupt_cancels_the_push(mount: PretendedMount) -> None:
     assert said.exit_code == 130
     assert [value for _, _, value in mount.orders][1:] == ["0"]
     assert "the draft is as it was" in said.stderr
+
+
+def test_an_interrupt_while_it_begins_cancels_it_too(mount: PretendedMount) -> None:
+    mount.states["/mnt/a:v1"] = "draft"
+    mount.interrupts_orders = True
+    mount.script = [document(), document("cancelled")]
+    said = call("commit", "/mnt/a:v1")
+    assert said.exit_code == 130
+    assert [value for _, _, value in mount.orders][1:] == ["0"]
+
+
+def test_another_interrupt_ends_the_waiting_for_the_end(mount: PretendedMount) -> None:
+    mount.states["/mnt/a:v1"] = "draft"
+    mount.script = [document(), KeyboardInterrupt, document(), KeyboardInterrupt]
+    said = call("commit", "/mnt/a:v1")
+    assert said.exit_code == 130
+    assert "does not tell how it ended" in said.stderr
+
+
+def test_a_commit_that_is_told_of_no_more_is_not_waited_for(mount: PretendedMount) -> None:
+    mount.states["/mnt/a:v1"] = "draft"
+    mount.script = [document(), document(ticket="another")]
+    said = call("commit", "/mnt/a:v1")
+    assert said.exit_code == 1
+    assert "does not tell how it ended" in said.stderr
 
 
 def test_bars_take_the_same_documents() -> None:
