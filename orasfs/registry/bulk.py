@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import urllib3
 
-from orasfs.errors import RegistryFailure, TimedOut
+from orasfs.errors import Aborted, RegistryFailure, TimedOut
 from orasfs.registry import route
 from orasfs.registry.auth import Authorizer
 from orasfs.registry.endpoint import Endpoint
@@ -31,6 +31,8 @@ from orasfs.registry.upload import BlobUpload, Habits
 from orasfs.registry.uploadjob import GrowingJob, UploadRequest, WholeJob
 
 logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.2  # how often a wait looks whether it was given up
 
 
 class BulkTransport:
@@ -120,7 +122,7 @@ class BulkTransport:
             return self._closed.is_set() or job.is_cancelled()
 
         work = BlobUpload(
-            lambda request: self._send(request, job.repository),
+            lambda request: self._send(request, job.repository, is_cancelled),
             replace(job, is_cancelled=is_cancelled),
             self._settings.retry,
             self._habits,
@@ -181,15 +183,16 @@ class BulkTransport:
             self._watch_trust(target)
             url, hops = target, hops + 1
 
-    def _send(self, request: UploadRequest, repository: str) -> Answer:
+    def _send(
+        self, request: UploadRequest, repository: str, is_cancelled: Callable[[], bool]
+    ) -> Answer:
         """Send one request of an upload; whoever wants it elsewhere is not followed."""
         is_path = request.target.startswith("/")
         base = self._endpoint.url()
         url = base + request.target if is_path else request.target
         if route.origin(url) != route.origin(base):  # no credentials leave to another host
             raise RegistryFailure(f"{request.subject}: the upload's address is of another host")
-        if (seconds := self._traffic.pause_seconds) > 0:
-            self._wait(self._closed, seconds)
+        self._sit_out_pause(request.subject, is_cancelled)
         attempt = self._authorizer.attempt(request.method, url, repository)
         while True:
             answer = self._send_once(request, url, attempt.headers)
@@ -197,6 +200,15 @@ class BulkTransport:
                 return answer
             if not attempt.renews(answer.headers.get("www-authenticate", "")):
                 return replace(answer, refusal=attempt.refusal)
+
+    def _sit_out_pause(self, subject: str, is_cancelled: Callable[[], bool]) -> None:
+        """Send nothing for as long as the registry wants that; what was given up does not wait."""
+        seconds = self._traffic.pause_seconds
+        while seconds > 0:
+            if is_cancelled():
+                raise Aborted(f"{subject}: given up while the registry wanted no requests")
+            self._wait(self._closed, min(seconds, _POLL_SECONDS))
+            seconds -= _POLL_SECONDS
 
     def _send_once(
         self, request: UploadRequest, url: str, authorization: dict[str, str]

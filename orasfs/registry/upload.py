@@ -310,7 +310,7 @@ class BlobUpload:
         """Tell the registry that nothing more comes; what it answers does not matter."""
         session, self._session = self._session, ""
         if session:
-            with suppress(Unreachable):
+            with suppress(Unreachable, Aborted):
                 self._send(UploadRequest("DELETE", session, self._job.subject))
 
 
