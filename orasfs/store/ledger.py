@@ -67,9 +67,13 @@ class Ledger:
     Args:
         path: the file, made when it is first needed.
         now: seconds since the epoch.
+
+    Attributes:
+        is_lost: the table was damaged, and is an empty one since; for whoever scans to reset.
     """
 
     def __init__(self, path: Path, now: Callable[[], float] = time) -> None:
+        self.is_lost = False
         self._path = path
         self._now = now
         self._lock = threading.Lock()  # around the connection
@@ -253,7 +257,7 @@ class Ledger:
             logger.info("ledger is busy: path=%s", self._path)
             return
         self._disconnect()
-        self._is_usable = is_damaged
+        self._is_usable = self.is_lost = is_damaged
         logger.info("ledger not usable: path=%s damaged=%s: %s", self._path, is_damaged, error)
         if is_damaged:
             with contextlib.suppress(OSError):

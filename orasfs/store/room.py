@@ -92,6 +92,8 @@ class Room:
         """Enter what is about to be written, making room for it; see `claim`."""
         self.check(entry.size)
         self.flush()
+        if self.ledger.is_lost:
+            self.scan()
         limit = self.limit
         for _ in range(_ROUNDS):
             missing = shortage(self.root, entry.size)
@@ -183,6 +185,7 @@ class Room:
 
     def scan(self, *, is_stopped: Callable[[], bool] = lambda: False) -> None:
         """Compare all files with the ledger, and mend it."""
+        self.ledger.is_lost = False
         for batch in scan.files(self.root):
             if is_stopped():
                 return

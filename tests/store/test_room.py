@@ -207,6 +207,18 @@ def test_ledger_is_made_anew(tmp_path: Path, damage: str) -> None:
     assert s.ledger.total() == on_disk(tmp_path) == 5 * SIZE
 
 
+def test_ledger_that_is_damaged_meanwhile_is_made_anew(tmp_path: Path) -> None:
+    s = Store(tmp_path)
+    for number in range(10):
+        s.add(number)
+    s.ledger._disconnect()
+    for path in (tmp_path / "orasfs").glob("ledger.sqlite*"):
+        path.write_bytes(b"no database" * 1000)
+    assert s.ledger.total() == 0
+    s.add(10)
+    assert s.ledger.total() == on_disk(tmp_path) == 10 * SIZE
+
+
 def test_what_others_put_there_is_found(tmp_path: Path) -> None:
     s = Store(tmp_path)
     s.room.recover()
