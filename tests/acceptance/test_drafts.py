@@ -283,3 +283,23 @@ def test_a_mapped_file_is_written(draft: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, draft / "m"], check=True, timeout=30)
     assert (draft / "m").read_bytes() == bytes(5000) + b"mark" + bytes(4996)
+
+
+def test_a_mount_of_what_is_not_there_yet_begins_it(
+    registry: FakeRegistry, tmp_path: Path
+) -> None:
+    with Mounted(f"{registry.host}/new/repo", tmp_path) as mounted:
+        run(["mkdir", mounted.path / "v1", mounted.path / "v2.0", mounted.path / ":v3"])
+        assert names(mounted.path) == [":v3", "v1", "v2.0"]
+        for path in mounted.path.iterdir():
+            assert os.getxattr(path, "user.oras.state") == b"draft"
+
+
+def test_the_way_to_a_repository_below_another_is_no_draft(mounted: Mounted) -> None:
+    draft = mounted.path / "team/site/new/deep:v1"
+    run(["mkdir", "-p", draft])
+    (draft / "f").write_text("content")
+    assert os.getxattr(draft, "user.oras.reference").decode().endswith("/team/site/new/deep:v1")
+    assert names(mounted.path / "team/site/new") == ["deep:v1"]
+    run(["rm", "-r", mounted.path / "team/site/new"])
+    assert names(mounted.path / "team/site") == ["v1"]
