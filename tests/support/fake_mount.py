@@ -13,7 +13,7 @@ import trio
 from orasfs.daemon import logs
 from orasfs.daemon.config import parse_options
 from orasfs.fuse.notifier import SessionNotifier
-from orasfs.fuse.options import SessionOptions, Transport
+from orasfs.fuse.options import SessionOptions, Transport, chosen_transport, may_pass_through
 from orasfs.fuse.session import serve
 from tests.fakes.operations import FakeOperations
 
@@ -45,4 +45,5 @@ if __name__ == "__main__":
     words = [word.removeprefix("-o") for word in sys.argv[1:] if word.startswith("-o")]
     config = parse_options(words)
     logs.set_up("DEBUG", config.log_file or Path("/dev/null"), stderr_level="DEBUG")
-    trio.run(serve_fake, sys.argv[-1], Transport(config.transport))
+    chosen = chosen_transport(Transport(config.transport), may_pass_through)
+    trio.run(serve_fake, sys.argv[-1], chosen)
