@@ -5,11 +5,12 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
-from scripts.benchmarks import machine, pagecache
+from scripts.benchmarks import machine, pagecache, plot
 from scripts.benchmarks.case import Case
 from scripts.benchmarks.finding import FindPacked
 from scripts.benchmarks.lab import Lab, daemon_log
@@ -18,10 +19,31 @@ from scripts.benchmarks.processes import ProgramFailed
 from scripts.benchmarks.reading import ColdRead, WarmRead
 from scripts.benchmarks.report import Report
 from scripts.benchmarks.runner import CaseResult, run_case
+from scripts.benchmarks.touching import (
+    FirstBytesFar,
+    FirstBytesSlow,
+    FirstBytesWhole,
+    RandomRead,
+)
 from scripts.benchmarks.unpacking import PackedCopy, PackedMember
 from scripts.benchmarks.writing import CommitFile, CommitTree
 
-CASES: Mapping[str, Callable[[Lab], Case]] = {
+
+class Kind(Protocol):
+    """A class of cases."""
+
+    title: str
+
+    def __call__(self, lab: Lab) -> Case:
+        """Make the case."""
+        ...
+
+
+CASES: Mapping[str, Kind] = {
+    FirstBytesWhole.name: FirstBytesWhole,
+    FirstBytesSlow.name: FirstBytesSlow,
+    FirstBytesFar.name: FirstBytesFar,
+    RandomRead.name: RandomRead,
     ColdRead.name: ColdRead,
     WarmRead.name: WarmRead,
     FindPacked.name: FindPacked,
@@ -40,6 +62,9 @@ _BYTES_PER_TREE_FILE = 200_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0 is a success, 1 wrong or missed results, 2 that it could not."""
     options = _parse(arguments)
+    if options.list:
+        print("\n".join(f"{name}: {case.title}" for name, case in CASES.items()))
+        return 0
     lacking = _lacking(options)
     if lacking:
         print("\n".join(f"bench: {words}" for words in lacking), file=sys.stderr)
@@ -60,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.json.write_text(report.as_json())
     if options.text:
         options.text.write_text(report.as_text())
+    if options.plot:
+        plot.draw(report.results, options.plot)
     return 1 if report.failures or (options.check and report.missed) else 0
 
 
@@ -97,6 +124,8 @@ def _notes() -> tuple[str, ...]:
 def _lacking(options: argparse.Namespace) -> list[str]:
     """Say what keeps the benchmark from running."""
     lacking = [f"{name} is not installed" for name in _PROGRAMS if shutil.which(name) is None]
+    if options.plot and not plot.can_draw():
+        lacking.append("--plot needs matplotlib: pip install 'orasfs[bench]'")
     if not Path("/dev/fuse").exists():
         lacking.append("/dev/fuse is missing: the kernel module fuse is not loaded")
     needed = _COPIES_OF_MODEL * (options.size << 20) + options.files * _BYTES_PER_TREE_FILE
@@ -122,6 +151,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="write the report as JSON too")
     add("--text", type=Path, metavar="FILE", help="write the report as text too")
     add("-o", "--option", action="append", default=[], help="an option of each mount")
+    add("--plot", type=Path, metavar="FILE", help="draw it as PNG too (needs matplotlib)")
+    add("--list", action="store_true", help="say what is measured, and measure nothing")
     add("--keep", action="store_true", help="keep data, caches and logs")
     add("--check", action="store_true", help="make a missed target an error")
     options = parser.parse_args(arguments)

@@ -13,9 +13,11 @@ from types import TracebackType
 from typing import Self
 
 from scripts.benchmarks.data import Blob, Packed, write_model, write_tree
+from scripts.benchmarks.link import Link
 from scripts.benchmarks.mount import LOG_NAME, Mount
-from scripts.benchmarks.processes import ProgramFailed
+from scripts.benchmarks.processes import ProgramFailed, run, timed
 from scripts.benchmarks.publish import Published, publish_file, publish_packed
+from scripts.benchmarks.shaping import Shape
 from tests.support.docker_registry import DockerRegistry
 
 MODEL_TITLE = "model.safetensors"
@@ -108,6 +110,33 @@ class Lab:
     def published_pack(self) -> Published:
         """The same in the registry, as a packed directory titled `PACK_TITLE`."""
         return publish_packed(self.registry, "bench/pack", "v1", self.pack)
+
+    def link(self, shape: Shape) -> Link:
+        """Lay a way to the registry that is counted, and has that shape."""
+        link = Link(self.registry.port, shape)
+        self._cleanup.callback(link.close)
+        return link
+
+    def warm_model(self) -> None:
+        """Have the large file in the registry's memory."""
+        run(["curl", "-sSf", "-o", "/dev/null", self._model_url()])
+
+    def pull_model(self, path: Path) -> float:
+        """Download the large file as the reference client does, which verifies it.
+
+        Returns:
+            How many seconds that took.
+        """
+        if shutil.which("oras"):
+            reference = self.published_model.reference
+            return timed(["oras", "pull", "--plain-http", "-o", path.parent, reference])
+        # sha256sum of coreutils 9.1 takes three times as long where the processor has SHA-NI.
+        hashed = "openssl dgst -sha256 -r" if shutil.which("openssl") else "sha256sum"
+        script = f'curl -sSf "$1" | tee "$2" | {hashed}'
+        return timed(["sh", "-c", script, "sh", self._model_url(), path])
+
+    def _model_url(self) -> str:
+        return self.published_model.blob_url(self.model.digest)
 
     def mount(self, place: Published, cache: Path, *options: str) -> Mount:
         """Mount the registry of what is published, with that cache; at most one at a time."""

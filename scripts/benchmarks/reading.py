@@ -17,7 +17,9 @@ from scripts.benchmarks.session import Session
 _READER = Path(__file__).with_name("reader.py")
 _WARM_PASSES = 5
 COLD_TARGET = 1.5
+COLD_READ_TARGET = 1.1
 WARM_TARGET = 0.9
+DROPPED_TARGET = 0.7
 
 MOUNT = "mount"
 MOUNT_SECOND = "mount, second read"
@@ -27,7 +29,10 @@ MOUNT_COPY = "mount, second read by cp"
 LOCAL_COPY = "local file by cp"
 ORAS = "oras pull"
 CURL = "curl to disk"
-CURL_VERIFIED = "curl to disk and sha256sum"
+CURL_PULL = "curl to disk and sha256"
+PULL_READ = "download, then read"
+MOUNT_DROPPED = "new mount, page cache dropped"
+LOCAL_DROPPED = "local file, page cache dropped"
 CURL_NULL = "curl to /dev/null"
 
 
@@ -80,19 +85,20 @@ class ColdRead:
 
     def contenders(self) -> Sequence[Contender]:
         """The mount, and programs that bring the same bytes to the same disk."""
-        pull = [Contender(ORAS, self._reset, self._pull, self._verify_pull)] if self._oras else []
+        pull = [self._pulls(ORAS)] if self._oras else []
         return (
             Contender(MOUNT, self._reset_mount, self._read, self._verify_mount),
             Contender(CURL, self._reset, self._curl, self._verify_download),
             *pull,
-            Contender(CURL_VERIFIED, self._reset, self._curl_sum, self._verify_download),
+            *([] if self._oras else [self._pulls(CURL_PULL)]),
+            Contender(PULL_READ, self._reset, self._pull_and_read, self._verify_download),
             Contender(CURL_NULL, self._reset, self._curl_null, nothing),
         )
 
     def comparisons(self) -> Sequence[Comparison]:
         """The target is against the reference client; without it, against the bare download."""
-        targets = {ORAS if self._oras else CURL: COLD_TARGET}
-        rivals = (ORAS, CURL, CURL_VERIFIED, CURL_NULL)
+        targets = {ORAS if self._oras else CURL: COLD_TARGET, PULL_READ: COLD_READ_TARGET}
+        rivals = (ORAS, CURL, CURL_PULL, PULL_READ, CURL_NULL)
         return tuple(
             Comparison(MOUNT, rival, Better.LOWER_TIME, targets.get(rival)) for rival in rivals
         )
@@ -130,22 +136,21 @@ class ColdRead:
     def _curl(self) -> float:
         return timed(["curl", "-sSf", "-o", self._target / MODEL_TITLE, self._url])
 
-    def _curl_sum(self) -> float:
-        script = 'curl -sSf "$1" | tee "$2" | sha256sum'
-        return timed(["sh", "-c", script, "sh", self._url, self._target / MODEL_TITLE])
-
     def _curl_null(self) -> float:
         return timed(["curl", "-sSf", "-o", "/dev/null", self._url])
 
+    def _pulls(self, name: str) -> Contender:
+        return Contender(name, self._reset, self._pull, self._verify_download)
+
     def _pull(self) -> float:
-        reference = self._place.reference
-        return timed(["oras", "pull", "--plain-http", "-o", self._target, reference])
+        return self._lab.pull_model(self._target / MODEL_TITLE)
+
+    def _pull_and_read(self) -> float:
+        seconds = self._pull()
+        return seconds + read(self._target / MODEL_TITLE, self._lab.model.size)
 
     def _verify_download(self) -> None:
         verify(self._target / MODEL_TITLE, self._lab.model)
-
-    def _verify_pull(self) -> None:
-        self._verify_download()
 
 
 class WarmRead:
@@ -173,6 +178,8 @@ class WarmRead:
     def contenders(self) -> Sequence[Contender]:
         """Each reset makes the state: the page cache filled, or only the blob cache's file."""
         return (
+            Contender(MOUNT_DROPPED, self._reset_dropped, self._read_once, self._verify),
+            Contender(LOCAL_DROPPED, self._drop_local, self._read_local_once, nothing),
             Contender(MOUNT_CACHED, self._reset_cached, self._read_once, self._verify),
             Contender(MOUNT_SECOND, self._reset_second, self._read_often, self._verify),
             Contender(LOCAL, self._reset_local, self._read_local, nothing),
@@ -185,6 +192,7 @@ class WarmRead:
         return (
             Comparison(MOUNT_SECOND, LOCAL, Better.HIGHER_SPEED, WARM_TARGET),
             Comparison(MOUNT_COPY, LOCAL_COPY, Better.HIGHER_SPEED, WARM_TARGET),
+            Comparison(MOUNT_DROPPED, LOCAL_DROPPED, Better.HIGHER_SPEED, DROPPED_TARGET),
             Comparison(MOUNT_CACHED, LOCAL, Better.HIGHER_SPEED),
         )
 
@@ -204,6 +212,16 @@ class WarmRead:
         algorithm, encoded = self._lab.model.digest.split(":")
         self._session.remount(self._place)
         pagecache.warm(self._session.cache / "blobs" / algorithm / encoded)
+
+    def _reset_dropped(self) -> None:
+        self._session.remount(self._place)
+        pagecache.drop(self._session.cache)
+
+    def _drop_local(self) -> None:
+        pagecache.drop(self._lab.model.path)
+
+    def _read_local_once(self) -> float:
+        return read(self._lab.model.path, self._lab.model.size)
 
     def _reset_second(self) -> None:
         pagecache.warm(self._file())
