@@ -82,6 +82,22 @@ def required_layers(directory: MergedDirectory) -> tuple[PackedLayer, ...]:
     )
 
 
+def branch_of_one(directory: MergedDirectory) -> LayerBranch | None:
+    """Return the branch of a directory that is one layer's alone, None for others."""
+    if directory.static is not None or directory.pending or len(directory.branches) != 1:
+        return None
+    return directory.branches[0]
+
+
+def only_branch(branch: LayerBranch, index: LayerMembers) -> MergedDirectory:
+    """Return the directory that only one layer has, as `find` would."""
+    mode, mtime_ns = _NO_DIRECTORY.mode, _NO_DIRECTORY.mtime_ns
+    if not index.is_implicit(branch.ordinal):
+        member = index.member(branch.ordinal)
+        mode, mtime_ns = member.mode, member.mtime_ns
+    return MergedDirectory(None, (branch,), (), mode, mtime_ns)
+
+
 def attributes(directory: MergedDirectory, indexes: Indexes) -> tuple[int, int]:
     """Return mode (permission bits) and mtime in nanoseconds, as far as `indexes` tell them.
 

@@ -102,7 +102,7 @@ class AtOnce:
                 continue
             ino = self._tables.inodes.pin(listed.found.node)
             handle.offered.append(ino)
-            node = self._tables.inodes.node(ino)
+            node = self._tables.inodes.present(ino, listed.found.node)
             attr = self._tables.attr(ino, node)
             entry = Entry(attr, listed.found.name_seconds, node.attr_seconds)
             entries.append(DirectoryEntry(listed.name, entry, next_id))

@@ -15,6 +15,7 @@ from orasfs.vfs import xattrs
 from orasfs.vfs.becoming import Path, walk
 from orasfs.vfs.inodes import Key
 from orasfs.vfs.nodes.base import Node, Opened
+from orasfs.vfs.nodes.view import LayerSeries
 from orasfs.vfs.operations import Ino
 from orasfs.vfs.tables import Tables
 from orasfs.vfs.verification import Verification
@@ -81,11 +82,7 @@ class Editing:
 
     async def _begin(self, top: Node) -> None:
         draft = await top.begin_edit()
-        known = [
-            (ino, node, spot.path)
-            for ino, node in self._tables.inodes
-            if (spot := node.spot) is not None and spot.top.key == top.key
-        ]
+        known = self._known_of(top)
         found: dict[Path, Node | None] = {(): draft}
         replaced: dict[Key, Node] = {}
         numbers = {path: ino for ino, _, path in known}
@@ -100,10 +97,25 @@ class Editing:
             replaced[node.key] = new
         await self._replace_in_handles(replaced)
 
+    def _known_of(self, top: Node) -> list[tuple[Ino, Node, Path]]:
+        """Return the inodes of an artifact that the kernel knows, each with where it is."""
+        inodes = self._tables.inodes
+        found = list(inodes)
+        for series, inos in inodes.members():
+            if isinstance(series, LayerSeries) and series.top.key == top.key:
+                found += [(ino, inodes.node(ino)) for ino in inos]
+        return [
+            (ino, node, spot.path)
+            for ino, node in found
+            if (spot := node.spot) is not None and spot.top.key == top.key
+        ]
+
     def _is_with_the_kernel(self, node: Node) -> bool:
         """Tell whether the kernel may read an open file by itself: then its inode stays so."""
         handles = self._tables.files
-        return any(each.node is node and each.opened.backed is not None for each in handles)
+        return any(
+            each.node.key == node.key and each.opened.backed is not None for each in handles
+        )
 
     async def _replace_in_handles(self, replaced: Mapping[Key, Node]) -> None:
         for directory in self._tables.directories:

@@ -33,6 +33,7 @@ from orasfs.vfs.nodes.drafttop import DraftTopNode
 from orasfs.vfs.nodes.place import PlaceNode
 from orasfs.vfs.nodes.referrers import ReferrersNode
 from orasfs.vfs.nodes.roots import make_root
+from orasfs.vfs.nodes.view import LayerSeries
 from orasfs.vfs.nodes.world import World
 from orasfs.vfs.operations import (
     ROOT_INO,
@@ -109,6 +110,10 @@ class Filesystem(AtOnce, Changes):
         for ino, node in self._tables.inodes:
             if node.content_digest == digest:
                 self._notifier.invalidate_content(ino)
+        for series, inos in self._tables.inodes.members():
+            if isinstance(series, LayerSeries) and series.layer.descriptor.digest == digest:
+                for ino in inos:
+                    self._notifier.invalidate_content(ino)
 
     async def _draft_committed(self, draft: Draft, key: DraftKey, descriptor: Descriptor) -> None:
         """Let the inodes of a draft be the artifact's, with its sizes and times."""

@@ -87,7 +87,7 @@ class Tables:
         if not isinstance(answer, Found):
             return Entry(None, answer.seconds, 0.0)
         ino = self.inodes.take(answer.node)
-        node = self.inodes.node(ino)  # the one that was there before, if there was one
+        node = self.inodes.present(ino, answer.node)
         return Entry(self.attr(ino, node), answer.name_seconds, node.attr_seconds)
 
     def open_file(self, node: Node, opened: Opened) -> OpenFile:

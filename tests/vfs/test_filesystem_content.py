@@ -365,3 +365,47 @@ async def test_a_member_is_read_after_its_layer_was_put_away(
         repository.layers.clear()
         entry = await mount.filesystem.lookup(directory.ino, "readme.md")
         assert entry.attr == attr
+
+
+async def test_of_what_is_in_a_layer_only_counts_are_kept(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    repository.push(repository.packed(DOCS, "docs"), tag="v1")
+    async with mounted(registries) as mount:
+        top = (await mount.stat("a/v1/docs")).ino
+        before = len(list(mount.filesystem._tables.inodes))
+        attr = await mount.stat("a/v1/docs/readme.md")
+        fh = await mount.filesystem.opendir(top)
+        listed = {each.name: each.entry.attr for each in await mount.filesystem.readdir(fh, 0)}
+        assert listed["readme.md"] == attr
+        assert len(list(mount.filesystem._tables.inodes)) == before
+        repository.layers.clear()
+        assert (await mount.filesystem.getattr(attr.ino))[0] == attr
+        mount.filesystem.releasedir(fh)
+        mount.filesystem.forget(attr.ino, 1)
+        with pytest.raises(KeyError):
+            await mount.filesystem.getattr(attr.ino)
+
+
+async def test_a_restored_layer_that_is_another_is_dropped_from_the_kernels_cache(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    layer = repository.packed(DOCS, "docs")
+    repository.push(layer, tag="v1")
+    dropped: list[Ino] = []
+
+    class Recorder:
+        def invalidate_content(self, ino: Ino) -> None:
+            dropped.append(ino)
+
+        def invalidate_entry(self, parent: Ino, name: str) -> None:
+            raise NotImplementedError
+
+        async def settle(self) -> None:
+            raise NotImplementedError
+
+    async with mounted(registries) as mount:
+        attr = await mount.stat("a/v1/docs/readme.md")
+        mount.filesystem.set_notifier(Recorder())
+        mount.filesystem.content_mismatch(Digest.parse(str(layer["digest"])))
+        assert dropped == [attr.ino]

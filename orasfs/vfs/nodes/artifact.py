@@ -237,7 +237,7 @@ class ArtifactNode(Node):
     def _inside(self, artifact: Artifact) -> Inside:
         # The digest is in the keys below, since a forgotten directory may come back as another.
         key = derive(self.key, str(artifact.descriptor.digest))
-        return Inside(artifact, key, make_artifact)
+        return Inside(artifact, key, make_artifact, self)
 
     async def _root(self, artifact: Artifact) -> ViewNode:
         inside = self._inside(artifact)

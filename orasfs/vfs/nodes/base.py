@@ -22,7 +22,7 @@ from orasfs.oci.storage import BlobReader
 from orasfs.staging.changes import AttrChanges
 from orasfs.tree.node import PackedLayer
 from orasfs.vfs.errorlog import ErrorLog
-from orasfs.vfs.inodes import Key
+from orasfs.vfs.inodes import Key, Serial
 from orasfs.vfs.operations import FOREVER_SECONDS
 from orasfs.vfs.ports import Repository
 from orasfs.vfs.xattrs import absent
@@ -198,6 +198,11 @@ class Node:
         """Learn where it is, and return itself."""
         self._spot = spot
         return self
+
+    @property
+    def serial(self) -> Serial | None:
+        """Which member of a series it is, so that no object needs to be kept for its inode."""
+        return None
 
     @property
     def keeps_names(self) -> bool:

@@ -12,9 +12,10 @@ from orasfs.tree.node import PackedLayer, RawFile
 from orasfs.vfs import xattrs
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.errorlog import ErrorLog
-from orasfs.vfs.inodes import Key
+from orasfs.vfs.inodes import Key, Serial
 from orasfs.vfs.memory import MemoryReader
 from orasfs.vfs.nodes.base import Backed, Node, Opened, Piece, Stat
+from orasfs.vfs.nodes.serial import SerialNode
 from orasfs.vfs.operations import FOREVER_SECONDS
 
 GENERATED_MODE = stat.S_IFREG | 0o444
@@ -71,25 +72,19 @@ class BlobNode(Node):
         return xattrs.copied(self._file.descriptor.annotations)
 
 
-class MemberNode(Node):
+class MemberNode(SerialNode):
     """A file or a symlink inside a packed layer; hard links to it are the same node."""
 
     __slots__ = ("_artifact", "_is_final", "_known", "_layer")
 
     def __init__(
-        self,
-        key: Key,
-        artifact: Artifact,
-        layer: PackedLayer,
-        member: Member,
-        *,
-        is_final: bool = True,
+        self, key: Key, artifact: Artifact, layer: PackedLayer, member: Member, serial: Serial
     ) -> None:
-        super().__init__(key, artifact.errors)
+        super().__init__(key, artifact.errors, serial)
         self._artifact = artifact
         self._layer = layer
         self._known = member
-        self._is_final = is_final
+        self._is_final = serial.series is not None
 
     @property
     def _member(self) -> Member:

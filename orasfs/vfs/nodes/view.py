@@ -7,17 +7,18 @@ and never changes, but for the attributes of a packed directory whose layer is n
 import logging
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import trio
 
 from orasfs.errors import InvalidContent, OrasfsError
 from orasfs.tree import merge
-from orasfs.tree.layerindex import MemberKind
-from orasfs.tree.node import Broken, Child, Directory, RawFile
+from orasfs.tree.ancestry import Ancestry
+from orasfs.tree.layerindex import LayerIndex, Member, MemberKind
+from orasfs.tree.node import Broken, Child, Directory, PackedLayer, RawFile
 from orasfs.vfs import xattrs
 from orasfs.vfs.artifact import Artifact
-from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.inodes import Key, Serial, derive
 from orasfs.vfs.nodes.base import (
     Answer,
     Found,
@@ -35,6 +36,7 @@ from orasfs.vfs.nodes.files import (
     SymlinkNode,
     layer_xattrs,
 )
+from orasfs.vfs.nodes.serial import SerialNode
 from orasfs.vfs.operations import FOREVER_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -52,22 +54,98 @@ class Inside:
         artifact: the artifact.
         key: from which the keys inside are derived; names path and digest.
         make_artifact: makes the directory of a child of an index.
+        top: the artifact's directory.
     """
 
     artifact: Artifact
     key: Key
     make_artifact: MakeArtifact = field(repr=False)
+    top: Node
+
+    def serial(self, layer: PackedLayer, ordinal: int) -> Serial:
+        """Return the number of a member of a layer; its series too, if all of that is known."""
+        key = derive(self.key, "member", str(layer.descriptor.digest), layer.root)
+        opened = self.artifact.repository.layer_now(layer)
+        series = LayerSeries(key, self, layer, opened.index) if opened else None
+        return Serial(key, ordinal, series)
 
 
-class ViewNode(Node):
+class LayerSeries:
+    """All that is in one layer of an artifact, as nodes that are made when they are wanted.
+
+    Args:
+        key: what tells it from all others in the mount.
+        inside: the artifact.
+        layer: of which the members are.
+        index: of the layer; stays good when the layer is put away.
+    """
+
+    __slots__ = ("_ancestry", "_inside", "index", "key", "layer")
+
+    def __init__(self, key: Key, inside: Inside, layer: PackedLayer, index: LayerIndex) -> None:
+        self.key = key
+        self.index = index
+        self.layer = layer
+        self._inside = inside
+        self._ancestry: Ancestry | None = None
+
+    def __repr__(self) -> str:
+        return f"<LayerSeries {self._inside.artifact} {self.layer.root!r}>"
+
+    def __len__(self) -> int:
+        """Return how many members there are, named or not."""
+        return len(self.index)
+
+    @property
+    def top(self) -> Node:
+        """The artifact's directory."""
+        return self._inside.top
+
+    def node(self, ordinal: int) -> Node:
+        """Make the node of a member; a directory must be one that only this layer has."""
+        member = self.index.member(ordinal)
+        serial = Serial(self.key, ordinal, self)
+        if member.kind != MemberKind.DIRECTORY:
+            return member_node(self._inside.artifact, self.layer, member, serial)
+        branch = merge.LayerBranch(self.layer, ordinal)
+        directory = merge.only_branch(branch, self.index)
+        return ViewNode(key_of(serial), self._inside, directory, serial)
+
+    def spot(self, ordinal: int) -> Spot:
+        """Return where a member is; of several hard links, one of them."""
+        if self._ancestry is None:
+            self._ancestry = Ancestry(self.index)
+        return Spot(self.top, self._ancestry.path(ordinal))
+
+
+def key_of(serial: Serial) -> Key:
+    """Return the key of a member; by number, not by name: hard links are one inode."""
+    return derive(serial.key, str(serial.ordinal))
+
+
+def member_node(artifact: Artifact, layer: PackedLayer, member: Member, serial: Serial) -> Node:
+    """Return the node of a file or a symlink in a layer."""
+    kind = SymlinkNode if member.kind == MemberKind.SYMLINK else MemberFileNode
+    return kind(key_of(serial), artifact, layer, member, serial)
+
+
+class ViewNode(SerialNode):
     """A directory of a view, or inside packed layers, or both."""
 
-    __slots__ = ("_directory", "_inside")
+    __slots__ = ("_directory", "_inside", "_series")
 
-    def __init__(self, key: Key, inside: Inside, directory: merge.MergedDirectory) -> None:
-        super().__init__(key, inside.artifact.errors)
+    def __init__(
+        self,
+        key: Key,
+        inside: Inside,
+        directory: merge.MergedDirectory,
+        serial: Serial | None = None,
+    ) -> None:
+        super().__init__(key, inside.artifact.errors, serial)
         self._inside = inside
         self._directory = directory
+        series = serial.series if serial else None
+        self._series = series if isinstance(series, LayerSeries) else None
 
     @property
     def has_layers(self) -> bool:
@@ -77,9 +155,7 @@ class ViewNode(Node):
     @property
     def attr_seconds(self) -> float:
         """For ever once the layers that make the directory are known."""
-        layers = merge.required_layers(self._directory)
-        is_known = self._inside.artifact.indexes_now(layers) is not None
-        return FOREVER_SECONDS if is_known else 0.0
+        return FOREVER_SECONDS if self._indexes_now() is not None else 0.0
 
     @property
     def keeps_names(self) -> bool:
@@ -89,6 +165,8 @@ class ViewNode(Node):
     def stat(self) -> Stat:
         """Return what the topmost layer says, or its head, or the manifest if none is known."""
         directory, artifact = self._directory, self._inside.artifact
+        if self._series is not None:  # what is known of it is known already
+            return Stat(stat.S_IFDIR | directory.mode, 0, directory.mtime_ns)
         indexes = artifact.known_indexes(merge.required_layers(directory))
         top = artifact.peeked.get(directory.pending[0]) if directory.pending else None
         if top is not None and directory.pending[0] not in indexes:
@@ -100,8 +178,7 @@ class ViewNode(Node):
         """Find a name if all layers that may have it are known, and what it needs for its stat."""
         indexes: merge.Indexes | None = {}
         if not self._is_static_leaf(name):
-            layers = merge.required_layers(self._directory)
-            indexes = self._inside.artifact.indexes_now(layers)
+            indexes = self._indexes_now()
         if indexes is None:
             return None
         answer = self._answer(name, merge.find(self._directory, name, indexes))
@@ -127,8 +204,7 @@ class ViewNode(Node):
 
     def listing_now(self) -> IteratorListing | None:
         """List the directory if all its layers are known."""
-        layers = merge.required_layers(self._directory)
-        indexes = self._inside.artifact.indexes_now(layers)
+        indexes = self._indexes_now()
         return None if indexes is None else IteratorListing(self._entries(indexes))
 
     async def listing(self) -> IteratorListing:
@@ -155,36 +231,54 @@ class ViewNode(Node):
             return Missing()
         if isinstance(located, Broken):
             raise InvalidContent(f"{name}: {located.reason}")
-        node = self._node(name, located, is_final=is_final)
-        return Found(node.placed(self._below(name)))
+        return Found(self._placed(name, located, is_final=is_final))
 
     def _entries(self, indexes: merge.Indexes) -> Iterator[Listed]:
         for name, located in merge.entries(self._directory, indexes):
-            node = self._node(name, located).placed(self._below(name))
+            node = self._placed(name, located)
             # Zero timeouts make the first use a lookup, which fails or fetches.
             seconds = FOREVER_SECONDS if node.attr_seconds else 0.0
             yield Listed(name, Found(node, seconds))
 
+    def _placed(self, name: str, located: merge.Located, *, is_final: bool = True) -> Node:
+        node = self._node(name, located, is_final=is_final)
+        if node.serial is not None and node.serial.series is not None:
+            return node  # which would make the series look for where this directory is
+        return node.placed(self._below(name))
+
     def _node(self, name: str, located: merge.Located, *, is_final: bool = True) -> Node:
         inside = self._inside
         artifact = inside.artifact
-        key = derive(self.key, name)
         match located:
             case RawFile():
-                return BlobNode(key, artifact, located)
+                return BlobNode(derive(self.key, name), artifact, located)
             case Broken():
-                return BrokenNode(key, artifact.errors, located.reason)
+                return BrokenNode(derive(self.key, name), artifact.errors, located.reason)
             case Child():
-                return inside.make_artifact(key, artifact.related(located.descriptor))
+                related = artifact.related(located.descriptor)
+                return inside.make_artifact(derive(self.key, name), related)
             case merge.MergedDirectory():
-                return ViewNode(key, inside, located)
+                branch = merge.branch_of_one(located)
+                if branch is None:
+                    return ViewNode(derive(self.key, name), inside, located)
+                serial = self._serial_of(branch.layer, branch.ordinal, is_final=is_final)
+                return ViewNode(key_of(serial), inside, located, serial)
             case merge.MemberOf():
-                layer, member = located.layer, located.member
-                digest = str(layer.descriptor.digest)
-                # By ordinal, not by name: hard links are one inode.
-                key = derive(inside.key, "member", digest, layer.root, str(member.ordinal))
-                kind = SymlinkNode if member.kind == MemberKind.SYMLINK else MemberFileNode
-                return kind(key, artifact, layer, member, is_final=is_final)
+                serial = self._serial_of(located.layer, located.member.ordinal, is_final=is_final)
+                return member_node(artifact, located.layer, located.member, serial)
+
+    def _serial_of(self, layer: PackedLayer, ordinal: int, *, is_final: bool) -> Serial:
+        if self._series is not None and self._series.layer is layer:
+            return Serial(self._series.key, ordinal, self._series)
+        serial = self._inside.serial(layer, ordinal)
+        return serial if is_final else replace(serial, series=None)
+
+    def _indexes_now(self) -> merge.Indexes | None:
+        """Return the indexes of all layers that make the directory, if they are at hand."""
+        if self._series is not None:
+            return {self._series.layer: self._series.index}
+        layers = merge.required_layers(self._directory)
+        return self._inside.artifact.indexes_now(layers)
 
     def _below(self, name: str) -> Spot | None:
         return self.spot.below(name) if self.spot is not None else None
