@@ -298,6 +298,8 @@ async def _read_body(response: httpx.Response, call: Call) -> bytes:
     An error's body is cut at its own limit: it is only for people to read.
     """
     if call.method == "HEAD":
+        async for _ in response.aiter_raw():  # nothing, but its end frees the connection
+            pass
         return b""
     is_error = response.status_code >= 300
     if not is_error and response.headers.get("content-encoding", "identity") != "identity":

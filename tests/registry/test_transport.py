@@ -339,6 +339,16 @@ async def test_connection_reset_in_an_answer_is_broken() -> None:
             await send(real(registry.host))
 
 
+@pytest.mark.parametrize("path", ["/v2/", "/v2/a/manifests/none"])
+async def test_requests_share_a_connection_whatever_their_method(path: str) -> None:
+    with FakeRegistry() as registry:
+        transport = real(registry.host, plain_http=True)
+        for method in ("HEAD", "GET", "HEAD", "HEAD", "GET"):
+            await transport.send(Call(method, path, "subject", 1000))
+        await transport.aclose()
+        assert registry.connections_made == 1
+
+
 async def test_tls_to_a_plain_server_fails() -> None:
     with FakeRegistry() as registry, pytest.raises(TLSFailure):
         await send(real(registry.host, plain_http=False))

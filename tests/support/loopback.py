@@ -70,6 +70,7 @@ class _Server(http.server.ThreadingHTTPServer):
         self.respond = respond
         self.connections: dict[int, socket.socket] = {}
         self.resets: set[int] = set()
+        self.accepted = 0
         self.errors: list[BaseException] = []
         self.tls: ssl.SSLContext | None = None
         super().__init__(("127.0.0.1", port), Exchange)
@@ -82,6 +83,7 @@ class _Server(http.server.ThreadingHTTPServer):
                 connection, server_side=True, do_handshake_on_connect=False
             )
         self.connections[id(connection)] = connection
+        self.accepted += 1
         return connection, address
 
     def shutdown_request(self, request: Any) -> None:  # noqa: ANN401 - the base's signature
@@ -118,6 +120,11 @@ class LoopbackServer:
     def host(self) -> str:
         """`HOST:PORT`, as in a reference."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def connections_made(self) -> int:
+        """How many connections there were since it was started."""
+        return self._server.accepted if self._server is not None else 0
 
     def respond(self, exchange: Exchange) -> None:
         """Answer one request."""
