@@ -21,6 +21,7 @@ import trio
 from orasfs.errors import ContentMismatch, StorageFailure, StorageFull, Unreachable
 from orasfs.store.arrival import Stopped
 from orasfs.store.chunkfile import ChunkFile
+from orasfs.store.pace import Epochs
 from orasfs.store.walker import NEVER
 from orasfs.store.walkers import Errand, Walkers
 from orasfs.store.window import Cursor, Want
@@ -68,6 +69,8 @@ class Assembly:
         self._walkers: Walkers | None = None  # while bytes are gathered
         self._waiters: list[_Waiter] = []
         self._is_file_ours = False  # to close; else there is none, or its last thread does
+        self._cursors: dict[Cursor, None] = {}  # of readers that were followed, in that order
+        self._epochs = Epochs(errand.pace, lambda: self.received)
         self._fatal: Exception | None = None
         self._failure: tuple[float, Exception] | None = None
         self._done_gathering = trio.Event()
@@ -147,8 +150,18 @@ class Assembly:
             return
         cursor.arrange(want)
         gap = file.chunks.gap(want.start, want.ahead)
+        self._cursors[cursor] = None
         if gap is not None and not walkers.can_go_on(gap, want, NEVER) and walkers.has_room:
             walkers.send(gap, want, NEVER)
+        walkers.spread(want)
+
+    def leave(self, cursor: Cursor) -> None:
+        """Fetch on for no reader that goes; others keep what is on its way to them."""
+        if cursor not in self._cursors:
+            return
+        del self._cursors[cursor]
+        if self._walkers is not None:
+            self._walkers.keep([*self._standing(), *(waiter.want for waiter in self._waiters)])
 
     def pause(self) -> None:
         """End the streams at once: no one reads any more."""
@@ -163,12 +176,15 @@ class Assembly:
             self._walkers.end()
 
     async def _wait(self, waiter: _Waiter) -> None:
+        since = trio.current_time()
         self._waiters.append(waiter)
         try:
             self._serve(waiter)
             await waiter.event.wait()
         finally:
             self._waiters.remove(waiter)
+        if self._epochs.waited(since, trio.current_time()):
+            self._spread()
         if waiter.error is not None:
             raise copy.copy(waiter.error) from waiter.error
 
@@ -208,6 +224,17 @@ class Assembly:
             self._walkers.look()
         for waiter in list(self._waiters):
             self._serve(waiter)
+        self._spread()
+
+    def _standing(self) -> list[Want]:
+        return [want for cursor in self._cursors for want in cursor.standing()]
+
+    def _spread(self) -> None:
+        """Have what is wanted fetched by several at once, where that is quicker."""
+        if self._errand.pace.streams == 1 or self._walkers is None or self._refusal() is not None:
+            return
+        for want in [waiter.want for waiter in self._waiters] + self._standing():
+            self._walkers.spread(want)
 
     def _on_walked(self, failure: Exception | None) -> None:
         if isinstance(failure, _FATAL):

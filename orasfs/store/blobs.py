@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import Callable
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -30,6 +31,7 @@ from orasfs.store.counters import Counters
 from orasfs.store.downloads import Downloads
 from orasfs.store.layout import InPlace
 from orasfs.store.options import CacheOptions, Verify
+from orasfs.store.pace import Pace
 from orasfs.store.walkers import Errand
 
 logger = logging.getLogger(__name__)
@@ -100,6 +102,7 @@ class Blobs:
         self._open: dict[_Key, OpenBlob] = {}
         self._failures: dict[tuple[_Key, BlobStreamer], tuple[float, Exception]] = {}
         self._streams = trio.CapacityLimiter(options.streams)
+        self._paces: WeakKeyDictionary[BlobStreamer, Pace] = WeakKeyDictionary()
         self._checked: dict[tuple[int, int, int, Digest], None] = {}
 
     def __repr__(self) -> str:
@@ -181,11 +184,17 @@ class Blobs:
 
     def _begin_pieces(self, descriptor: Descriptor, source: BlobStreamer) -> OpenBlob:
         open_file = partial(self._store.open_chunks, descriptor)
-        errand = Errand(source, descriptor, self._options, self._streams)
+        errand = Errand(source, descriptor, self._options, self._streams, self._pace_of(source))
         assembly = Assembly(errand, open_file)
         blob = self._enter(descriptor, source, assembly)
         self._downloads.assemble(descriptor, assembly, partial(self._on_ended, blob))
         return blob
+
+    def _pace_of(self, source: BlobStreamer) -> Pace:
+        pace = self._paces.get(source)
+        if pace is None:
+            pace = self._paces[source] = Pace(self._options.streams_ahead)
+        return pace
 
     def _begin_in_place(
         self, descriptor: Descriptor, source: BlobStreamer, place: InPlace

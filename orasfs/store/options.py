@@ -27,6 +27,7 @@ class CacheOptions:
             that are verified before a byte is served.
         streams: how many streams of large blobs there are at once.
         streams_per_blob: how many of them of one blob.
+        streams_ahead: how many of them bring what is read in order, over a long way.
         idle_seconds: how long a stream waits for its reader before its connection is closed.
         open_seconds: how long opening a blob waits for its first bytes; a read waits for what it
             needs, and unlike an open it can be interrupted.
@@ -41,8 +42,9 @@ class CacheOptions:
     verify: Verify = Verify.LAZY
     lazy_bytes: int = 64 * 1024 * 1024
     downloads: int = 4
-    streams: int = 8
-    streams_per_blob: int = 4
+    streams: int = 12
+    streams_per_blob: int = 6
+    streams_ahead: int = 4
     idle_seconds: float = 5.0
     open_seconds: float = 5.0
     grace_seconds: float = 5.0

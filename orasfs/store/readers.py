@@ -141,6 +141,8 @@ class FileReader:
     def close(self) -> None:
         """Release the blob. Harmless twice."""
         if self._blob is not None:
+            if isinstance(self._blob.arrival, Assembly):
+                self._blob.arrival.leave(self._cursor)
             self._blobs.release(self._blob)
             self._blob = None
 

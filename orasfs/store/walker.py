@@ -10,6 +10,7 @@ sets `wanted` looks at what is there after that.
 """
 
 import threading
+import time
 from collections.abc import Callable
 
 from orasfs.errors import ContentMismatch, OrasfsError, RegistryFailure
@@ -34,10 +35,12 @@ class Walker:
         is_open: whether it is to be told more, up to `stop`.
         idle_seconds: how long to hold a connection without being told more.
         on_news: called in the worker thread when `wanted` is reached, or `is_whole` turned true.
+        on_answer: called in the worker thread with how many seconds the source took to answer.
 
     Attributes:
         position: up to where the bytes are in the file.
         wanted: when to call `on_news`.
+        is_open: it waits to be told more at its limit, and does not end there.
         is_whole: the source gives the whole blob whatever is asked; see `grant`.
         is_ending: it was told to end.
         is_running: the worker thread is at it.
@@ -55,13 +58,15 @@ class Walker:
         is_open: bool,
         idle_seconds: float,
         on_news: Callable[[], None],
+        on_answer: Callable[[float], None],
     ) -> None:
         self._source = source
         self._descriptor = descriptor
         self._file = file
         self._idle_seconds = idle_seconds
         self._on_news = on_news
-        self._is_open = is_open
+        self._on_answer = on_answer
+        self.is_open = is_open
         self._changed = threading.Condition()  # around limit, stop, claimed and the flags
         self._stream: BlobStream | None = None
         self._is_over = False
@@ -92,6 +97,10 @@ class Walker:
             self._limit = max(self._limit, ahead)
             self._changed.notify()
             return True
+
+    def has(self, gap: int) -> bool:
+        """Tell whether a gap is in its territory."""
+        return floor(self.start) <= gap < self.stop
 
     def is_at(self, gap: int) -> bool:
         """Tell whether it may still be writing where a gap is."""
@@ -134,7 +143,7 @@ class Walker:
         if self.is_ending:
             return
         self.is_running = True
-        writer = self._file.open_writer(hashes_along=self._is_open)
+        writer = self._file.open_writer(hashes_along=self.is_open)
         try:
             self._walk(writer)
         except OrasfsError:  # to close a stream is to break it
@@ -147,7 +156,9 @@ class Walker:
 
     def _walk(self, writer: ChunkWriter) -> None:
         asked = None if self.stop == self._descriptor.size else self.stop
+        asked_at = time.monotonic()
         stream = self._source.open_stream(self._descriptor, self.start, asked)
+        self._on_answer(time.monotonic() - asked_at)
         self._stream = stream
         try:
             buffer = memoryview(bytearray(min(_BUFFER_BYTES, self._asked_stop - self.start)))
@@ -188,7 +199,7 @@ class Walker:
                 if room > 0:
                     self._claimed = self.position + min(room, size)
                     return min(room, size)
-                if not self._is_open or not self._changed.wait(self._idle_seconds):
+                if not self.is_open or not self._changed.wait(self._idle_seconds):
                     break
             self._is_over = self.position < self._asked_stop or self.is_ending
             return 0
@@ -229,7 +240,7 @@ class Walker:
                 self.position = position
                 self._claimed = position + 1
                 self._asked_stop = self.stop
-                self._is_open = True
+                self.is_open = True
             return not self._is_over
 
     def _judge_early_end(self) -> None:

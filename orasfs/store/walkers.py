@@ -1,11 +1,11 @@
 """Which streams of one blob run: where to send one, whom to let go on, whom to end.
 
 Owns the walkers of a blob, and the rules: a stream that comes by soon is waited for, another one
-is sent elsewhere, a few at most; and a source that gives the whole whatever is asked is read by
-one alone. Runs on the trio thread.
+is sent elsewhere, a few at most; over a long way several share what is wanted next; and a source
+that gives the whole whatever is asked is read by one alone. Runs on the trio thread.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -13,8 +13,9 @@ import trio
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.storage import BlobStreamer
 from orasfs.store.chunkfile import ChunkFile
-from orasfs.store.chunks import floor
+from orasfs.store.chunks import ceiling, floor
 from orasfs.store.options import CacheOptions
+from orasfs.store.pace import Pace
 from orasfs.store.walker import NEVER, Walker
 from orasfs.store.window import NEAR_BYTES, Want
 
@@ -28,12 +29,14 @@ class Errand:
         descriptor: the blob.
         options: how many at once, for how long.
         limiter: of the threads of all blobs' streams.
+        pace: what is known of the way to the source.
     """
 
     source: BlobStreamer
     descriptor: Descriptor
     options: CacheOptions
     limiter: trio.CapacityLimiter
+    pace: Pace
 
 
 class Walkers:
@@ -103,6 +106,25 @@ class Walkers:
         elif not self._is_overtaken(gap, want, stop):
             self._start(gap, want, stop)
 
+    def spread(self, want: Want) -> None:
+        """Share what is wanted among several, if one alone brings it slowly; see `Pace`."""
+        if not want.is_open or not self._is_shared:
+            return
+        place: int | None = want.start
+        while place is not None and len(self) < self._errand.pace.streams:
+            place = self._next_free(place, want)
+            if place is not None and self.has_room:
+                self._start(place, want, NEVER)
+
+    def keep(self, wants: Sequence[Want]) -> None:
+        """End those that are sent for nothing that is wanted still; returns at once."""
+        for walker in self._walkers:
+            is_wanted = any(
+                want.start < walker.stop and walker.position < want.ahead for want in wants
+            )
+            if walker.is_open and walker.wanted == NEVER and not is_wanted:
+                walker.end()
+
     def end(self) -> None:
         """End all; returns at once."""
         for walker in self._walkers:
@@ -117,11 +139,36 @@ class Walkers:
             return
         # The source gives all whatever is asked: leave it to one stream.
         self._is_whole = True
+        self._errand.pace.refuse()
         others = [walker for walker in self._walkers if walker is not whole]
         for walker in others:
             walker.end()
         if not others and not whole.is_ending:
             whole.grant(self._errand.descriptor.size)
+
+    @property
+    def _is_shared(self) -> bool:
+        return self._errand.pace.streams > 1 and not self._is_whole
+
+    def _next_free(self, place: int, want: Want) -> int | None:
+        """Return the next gap of what is wanted that none is on its way to; None without one.
+
+        One that was to go further than its part is held to it, and each goes on to its end.
+        """
+        size = self._errand.descriptor.size
+        while place < want.ahead:
+            gap = self._file.chunks.gap(place, want.ahead)
+            if gap is None:
+                return None
+            walker = next((each for each in self._walkers if each.has(gap)), None)
+            if walker is None:
+                return gap
+            if walker.is_ending:
+                return None  # its end is news
+            walker.join(gap, want.ahead, near=size)
+            walker.curtail(ceiling(walker.position + self._errand.pace.part_bytes, size))
+            place = walker.stop
+        return None
 
     def _make_room(self) -> None:
         """End one that no one waits for, unless one is ending already."""
@@ -146,6 +193,8 @@ class Walkers:
         is_open = want.is_open or self._is_whole
         ahead = size if self._is_whole else want.ahead
         stop = self._file.chunks.hole_end(gap)
+        if is_open and self._is_shared:
+            stop = min(stop, ceiling(gap + self._errand.pace.part_bytes, size))
         for other in self._walkers:
             if floor(other.start) > gap:
                 stop = min(stop, floor(other.start))
@@ -159,6 +208,7 @@ class Walkers:
             is_open=is_open,
             idle_seconds=self._errand.options.idle_seconds,
             on_news=self._on_news,
+            on_answer=self._errand.pace.answered,
         )
         walker.wanted = wanted
         self._walkers.append(walker)

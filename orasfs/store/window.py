@@ -21,6 +21,7 @@ BULK_BYTES = 64 * 1024
 QUIET_BYTES = 256 * 1024  # up to which a run of reads means nothing
 OPEN_BYTES = 2 * MIB  # after which one request asks for all the rest
 MAX_AHEAD_BYTES = 64 * MIB
+_TRACKS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,59 +40,106 @@ class Want:
     is_open: bool
 
 
+@dataclass(slots=True, eq=False)
+class _Track:
+    """A place from which is read in order: how far that went, and since when."""
+
+    position: int = 0
+    run: int = 0
+    is_bulk: bool = False
+    arranged: int = 0
+    idle: int = 0  # bytes that were read elsewhere meanwhile
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.run <= QUIET_BYTES and not self.is_bulk
+
+    @property
+    def is_open(self) -> bool:
+        return self.is_bulk or self.run >= OPEN_BYTES
+
+    def follow(self, start: int, stop: int) -> int:
+        """Note a read; return how many bytes of it are new."""
+        if not self.run and not self.position and stop - start >= BULK_BYTES:
+            self.is_bulk = start == 0
+        count = max(0, stop - max(start, self.position))
+        self.run += count
+        self.position = max(self.position, stop)
+        self.idle = 0
+        return count
+
+
 class Cursor:
-    """Where one reader of a blob of `size` bytes is, and since when it reads in order."""
+    """Where one reader of a blob of `size` bytes is, and since when it reads in order.
+
+    It may read at several places in turn, as threads do that share an open file, or one that has
+    mapped it. All share `MAX_AHEAD_BYTES`; a place that was left is forgotten soon.
+    """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._position = 0
-        self._run = 0
-        self._is_bulk = False
-        self._arranged = 0
+        self._tracks = [_Track()]  # the one that was read last at the end
 
     def __repr__(self) -> str:
-        return f"<Cursor at={self._position} run={self._run}>"
+        track = self._tracks[-1]
+        return f"<Cursor at={track.position} run={track.run} of {len(self._tracks)}>"
 
     def note(self, start: int, stop: int) -> None:
         """Say that the reader reads bytes [start, stop)."""
-        if abs(start - self._position) > NEAR_BYTES:
-            self._run = 0
-            self._position = start
-            self._is_bulk = False
-            self._arranged = 0
-        elif not self._run and not self._position and stop - start >= BULK_BYTES:
-            self._is_bulk = start == 0
-        self._run += max(0, stop - max(start, self._position))
-        self._position = max(self._position, stop)
+        track = min(self._tracks, key=lambda each: abs(start - each.position))
+        if abs(start - track.position) > NEAR_BYTES:
+            track = _Track(start)
+            self._make_room()
+        else:
+            self._tracks.remove(track)
+        count = track.follow(start, stop)
+        for other in self._tracks:
+            other.idle += count
+        self._tracks = [each for each in self._tracks if each.idle <= MAX_AHEAD_BYTES]
+        self._tracks.append(track)
 
     def need(self, start: int, stop: int) -> Want:
         """Return what to fetch so that [start, stop) can be read, which was noted."""
-        ahead = stop + self._window()
+        track = self._tracks[-1]
+        ahead = stop + self._window(track)
         if stop <= HEAD_BYTES:
             ahead = max(ahead, HEAD_BYTES)
-        return Want(start, chunks.ceiling(ahead, self._size), self._is_open)
+        return Want(start, chunks.ceiling(ahead, self._size), track.is_open)
 
     def prefetch(self) -> Want | None:
         """Return what to fetch before it is asked for; None if that is arranged, or not known.
 
         Call `arrange` with it, once it is seen to.
         """
-        window = self._window()
-        ahead = chunks.ceiling(self._position + window, self._size)
+        track = self._tracks[-1]
+        window = self._window(track)
+        ahead = chunks.ceiling(track.position + window, self._size)
         # Half a window at a time: it is not worth a look at each read.
-        if not window or ahead <= self._arranged or self._arranged > ahead - window // 2:
+        if not window or ahead <= track.arranged or track.arranged > ahead - window // 2:
             return None
-        return Want(self._position, ahead, self._is_open)
+        return Want(track.position, ahead, track.is_open)
 
     def arrange(self, want: Want) -> None:
         """Say that a want is seen to."""
-        self._arranged = max(self._arranged, want.ahead)
+        track = self._tracks[-1]
+        track.arranged = max(track.arranged, want.ahead)
 
-    @property
-    def _is_open(self) -> bool:
-        return self._is_bulk or self._run >= OPEN_BYTES
+    def standing(self) -> list[Want]:
+        """Return what was arranged and has not been read yet, the latest first."""
+        return [
+            Want(track.position, track.arranged, track.is_open)
+            for track in reversed(self._tracks)
+            if track.arranged > track.position
+        ]
 
-    def _window(self) -> int:
-        if self._run <= QUIET_BYTES and not self._is_bulk:
+    def _make_room(self) -> None:
+        """Forget a place if there are many: rather one at which little was read in order."""
+        if len(self._tracks) >= _TRACKS:
+            quiet = (each for each in self._tracks if each.is_quiet)
+            self._tracks.remove(next(quiet, self._tracks[0]))
+
+    def _window(self, track: _Track) -> int:
+        if track.is_quiet:
             return 0
-        return min(MAX_AHEAD_BYTES, max(MIB, 2 * self._run))
+        share = MAX_AHEAD_BYTES // sum(not each.is_quiet for each in self._tracks)
+        return min(share, max(MIB, 2 * track.run))

@@ -55,7 +55,7 @@ def walker_of(
 ) -> Walker:
     return Walker(
         source, DESCRIPTOR, file, start, stop, limit,
-        is_open=True, idle_seconds=idle, on_news=lambda: None,
+        is_open=True, idle_seconds=idle, on_news=lambda: None, on_answer=lambda _: None,
     )  # fmt: skip
 
 

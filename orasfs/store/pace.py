@@ -1,0 +1,145 @@
+"""How many streams at once bring a blob that is read in order: one, or several over a long way.
+
+Owns the judgement, made of how long answers take and how fast bytes come. Pure: times are given,
+in seconds. One is kept for each source, so that its next blob begins with what was learned.
+
+Over a long way one connection is slower than the link: TCP lets only so much be under way, and
+content networks limit each connection. Several ranges at a time then help, and nowhere else: near
+by, where one stream takes all that there is, or where it is the link itself that is slow, they
+only cost requests. So it is tried, and given up if it does not help.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+# The quickest of so many answers is what the way takes; the others were held up at its ends.
+_ANSWERS = 8
+FAR_SECONDS = 0.01
+FAST_BYTES_PER_SECOND = 200e6  # which no further stream will better
+GAIN = 1.2
+_TRIPS = 8  # in which slow start brings a stream to its speed
+_LEAST_SECONDS = 0.4
+_REST_SECONDS = 60.0
+_MOST_PART_BYTES = 8 * 1024 * 1024
+_LEAST_PART_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Trial:
+    """Several streams were begun; `rate` is what one brought, in bytes a second."""
+
+    rate: float
+    has_settled: bool = False
+
+
+class Pace:
+    """What is known of the way to one source.
+
+    Args:
+        most: how many streams of one blob there may be.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._answers: deque[float] = deque(maxlen=_ANSWERS)
+        self._rate = 0.0  # of one stream
+        self._trial: _Trial | None = None
+        self._rests_until = 0.0
+        self._takes_ranges = True
+        self.streams = 1
+
+    def __repr__(self) -> str:
+        return f"<Pace {self.streams} of {self._most} latency={self.latency_seconds}>"
+
+    @property
+    def latency_seconds(self) -> float:
+        """How long an answer takes to begin; 0 as long as there was none."""
+        return min(self._answers, default=0.0)
+
+    @property
+    def epoch_seconds(self) -> float:
+        """How long to look before a judgement."""
+        return max(_LEAST_SECONDS, _TRIPS * self.latency_seconds)
+
+    @property
+    def part_bytes(self) -> int:
+        """How much to ask for in one request where there are several.
+
+        So much that the wait for its answer is small against what it takes to come.
+        """
+        wanted = int(self._rate * _TRIPS * self.latency_seconds)
+        return max(_LEAST_PART_BYTES, min(_MOST_PART_BYTES, wanted))
+
+    def answered(self, seconds: float) -> None:
+        """Note how long an answer took to begin. May be called in any thread."""
+        self._answers.append(seconds)
+
+    def refuse(self) -> None:
+        """Hear that the source gives the whole whatever is asked: one stream, for good."""
+        self._takes_ranges = False
+        self.streams = 1
+        self._trial = None
+
+    def judge(self, bytes_per_second: float, now: float) -> None:
+        """Hear what came in an epoch in which readers waited for nothing else; decide anew."""
+        self._rate = bytes_per_second / self.streams
+        trial = self._trial
+        if trial is None:
+            if self._may_try(now):
+                self._trial = _Trial(bytes_per_second)
+                self.streams = self._most
+        elif not trial.has_settled:  # half of it was the beginning of the new ones
+            trial.has_settled = True
+        elif bytes_per_second < GAIN * trial.rate:
+            self._trial = None
+            self.streams = 1
+            self._rests_until = now + _REST_SECONDS
+        else:
+            self._trial = None
+
+    def _may_try(self, now: float) -> bool:
+        return (
+            self._takes_ranges
+            and self.streams < self._most
+            and self.latency_seconds >= FAR_SECONDS
+            and self._rate < FAST_BYTES_PER_SECOND
+            and now >= self._rests_until
+        )
+
+
+class Epochs:
+    """Measures how fast a blob comes while its readers wait for it, and lets a `Pace` judge.
+
+    Args:
+        pace: hears of it.
+        received: tells how many bytes of the blob are there.
+    """
+
+    def __init__(self, pace: Pace, received: Callable[[], int]) -> None:
+        self._pace = pace
+        self._received = received
+        self._begun = 0.0
+        self._begun_with = 0
+        self._waited = 0.0
+
+    def waited(self, since: float, now: float) -> bool:
+        """Note that a reader has waited; tell whether a judgement was made."""
+        if not self._waited or now - self._begun > 4 * self._pace.epoch_seconds:
+            self._begin(since)
+        self._waited += now - max(since, self._begun)
+        seconds = now - self._begun
+        if seconds < self._pace.epoch_seconds:
+            return False
+        came = self._received() - self._begun_with
+        # With more than half of it waiting, the way is what is slow, and not the reader.
+        is_meant = self._waited >= seconds / 2 and came > 0
+        if is_meant:
+            self._pace.judge(came / seconds, now)
+        self._waited = 0.0
+        return is_meant
+
+    def _begin(self, now: float) -> None:
+        self._begun = now
+        self._begun_with = self._received()
+        self._waited = 0.0
