@@ -12,7 +12,6 @@ import copy
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -21,9 +20,9 @@ import trio
 from orasfs.errors import ContentMismatch, StorageFailure, StorageFull, Unreachable
 from orasfs.store.arrival import Stopped
 from orasfs.store.chunkfile import ChunkFile
-from orasfs.store.pace import Epochs
 from orasfs.store.walker import NEVER
 from orasfs.store.walkers import Errand, Walkers
+from orasfs.store.wanted import Waiter, Wanted
 from orasfs.store.window import Cursor, Want
 
 logger = logging.getLogger(__name__)
@@ -33,15 +32,26 @@ T = TypeVar("T")
 _FATAL = (ContentMismatch, StorageFull, StorageFailure)
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    """A reader that waits for bytes up to `stop`, or for the whole to be verified."""
-
-    want: Want
-    stop: int
-    needs_verified: bool
-    event: trio.Event = field(default_factory=trio.Event)
-    error: Exception | None = None
+def _conclude(
+    file: ChunkFile,
+    error: Exception | None,
+    check: Callable[[], None],
+    on_verified: Callable[[], None],
+) -> None:
+    """Verify a file and give it its name if it is complete, and close it; in a thread."""
+    keep = True
+    try:
+        if error is not None:
+            raise error
+        if file.chunks.is_complete:
+            file.verify(check)
+            on_verified()
+            file.publish()
+    except (ContentMismatch, StorageFull):
+        keep = False  # the one is of no use, the other leaves room to others
+        raise
+    finally:
+        file.close(keep=keep, flush=True)
 
 
 class Assembly:
@@ -67,10 +77,8 @@ class Assembly:
         self._token = trio.lowlevel.current_trio_token()
         self._file: ChunkFile | None = None
         self._walkers: Walkers | None = None  # while bytes are gathered
-        self._waiters: list[_Waiter] = []
+        self._wanted = Wanted(errand.pace, lambda: self.received)
         self._is_file_ours = False  # to close; else there is none, or its last thread does
-        self._cursors: dict[Cursor, None] = {}  # of readers that were followed, in that order
-        self._epochs = Epochs(errand.pace, lambda: self.received)
         self._fatal: Exception | None = None
         self._failure: tuple[float, Exception] | None = None
         self._done_gathering = trio.Event()
@@ -128,40 +136,35 @@ class Assembly:
         Raises:
             Unreachable: and whatever else the source raises.
         """
-        await self._wait(_Waiter(cursor.need(start, stop), stop, needs_verified=False))
+        await self._wait(Waiter(cursor.need(start, stop), stop, needs_verified=False))
 
     async def wait_beyond(self, offset: int) -> int:
         """Fetch all from `offset`, wait for a byte there; return up to where there are some."""
         want = Want(offset, self.size, is_open=True)
-        await self._wait(_Waiter(want, offset + 1, needs_verified=False))
+        await self._wait(Waiter(want, offset + 1, needs_verified=False))
         gap = None if self._file is None else self._file.chunks.gap(offset, self.size)
         return self.size if self.is_verified or gap is None else max(gap, offset)
 
     async def wait_verified(self) -> None:
         """Fetch all of it, and wait until it is verified; raises as `wait_for`."""
         want = Want(0, self.size, is_open=True)
-        await self._wait(_Waiter(want, self.size, needs_verified=True))
+        await self._wait(Waiter(want, self.size, needs_verified=True))
 
     def follow(self, cursor: Cursor) -> None:
         """Fetch on ahead of a reader that goes on."""
-        want = cursor.prefetch()
+        want = self._wanted.follow(cursor)
         file, walkers = self._file, self._walkers
         if want is None or file is None or walkers is None or self._refusal() is not None:
             return
-        cursor.arrange(want)
         gap = file.chunks.gap(want.start, want.ahead)
-        self._cursors[cursor] = None
         if gap is not None and not walkers.can_go_on(gap, want, NEVER) and walkers.has_room:
             walkers.send(gap, want, NEVER)
-        walkers.spread(want)
+        walkers.spread([want])
 
     def leave(self, cursor: Cursor) -> None:
         """Fetch on for no reader that goes; others keep what is on its way to them."""
-        if cursor not in self._cursors:
-            return
-        del self._cursors[cursor]
-        if self._walkers is not None:
-            self._walkers.keep([*self._standing(), *(waiter.want for waiter in self._waiters)])
+        if self._wanted.leave(cursor) and self._walkers is not None:
+            self._walkers.keep(self._wanted.wants)
 
     def pause(self) -> None:
         """End the streams at once: no one reads any more."""
@@ -175,25 +178,22 @@ class Assembly:
         if self._walkers is not None:
             self._walkers.end()
 
-    async def _wait(self, waiter: _Waiter) -> None:
+    async def _wait(self, waiter: Waiter) -> None:
         since = trio.current_time()
-        self._waiters.append(waiter)
-        try:
+        with self._wanted.waiting(waiter):
             self._serve(waiter)
             await waiter.event.wait()
-        finally:
-            self._waiters.remove(waiter)
-        if self._epochs.waited(since, trio.current_time()):
+        if self._wanted.has_waited(since):
             self._spread()
         if waiter.error is not None:
             raise copy.copy(waiter.error) from waiter.error
 
-    def _is_reached(self, waiter: _Waiter) -> bool:
+    def _is_reached(self, waiter: Waiter) -> bool:
         if self.is_verified or self.has_ended:
             return True
         return not waiter.needs_verified and self.has(waiter.want.start, waiter.stop)
 
-    def _serve(self, waiter: _Waiter) -> None:
+    def _serve(self, waiter: Waiter) -> None:
         """See to it that what a reader waits for comes."""
         if self._file is not None and self._walkers is not None:
             want, stop = waiter.want, waiter.stop
@@ -222,19 +222,14 @@ class Assembly:
         """Look at what has come, wake those who have waited for it, and go on for the others."""
         if self._walkers is not None:
             self._walkers.look()
-        for waiter in list(self._waiters):
+        for waiter in self._wanted.waiters:
             self._serve(waiter)
         self._spread()
 
-    def _standing(self) -> list[Want]:
-        return [want for cursor in self._cursors for want in cursor.standing()]
-
     def _spread(self) -> None:
         """Have what is wanted fetched by several at once, where that is quicker."""
-        if self._errand.pace.streams == 1 or self._walkers is None or self._refusal() is not None:
-            return
-        for want in [waiter.want for waiter in self._waiters] + self._standing():
-            self._walkers.spread(want)
+        if self._walkers is not None and self._refusal() is None:
+            self._walkers.spread(self._wanted.wants)
 
     def _on_walked(self, failure: Exception | None) -> None:
         if isinstance(failure, _FATAL):
@@ -262,7 +257,7 @@ class Assembly:
             if self.error is None and not self.is_verified:
                 self.error = Unreachable("the download was stopped")
             self.ended.set()
-            for waiter in self._waiters:
+            for waiter in self._wanted.waiters:
                 waiter.event.set()
 
     async def _run(self) -> None:
@@ -284,7 +279,7 @@ class Assembly:
         self.resumed = file.resumed
         error = await self._gather(file)
         self._is_file_ours = False
-        await _in_thread(partial(self._finish, file, error))
+        await _in_thread(partial(_conclude, file, error, self._check, self._note_verified))
 
     async def _gather(self, file: ChunkFile) -> Exception | None:
         """Let walkers fetch until all is there, or it is over; return what went wrong."""
@@ -300,22 +295,9 @@ class Assembly:
             walkers.end()
         return self._fatal
 
-    def _finish(self, file: ChunkFile, error: Exception | None) -> None:
-        """Verify the file and give it its name if it is complete, and close it; in a thread."""
-        keep = True
-        try:
-            if error is not None:
-                raise error
-            if file.chunks.is_complete:
-                file.verify(self._check)
-                self.is_verified = True
-                self._publish()
-                file.publish()
-        except (ContentMismatch, StorageFull):
-            keep = False  # the one is of no use, the other leaves room to others
-            raise
-        finally:
-            file.close(keep=keep, flush=True)
+    def _note_verified(self) -> None:
+        self.is_verified = True
+        self._publish()
 
     def _check(self) -> None:
         if self.is_stopping:

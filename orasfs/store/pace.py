@@ -22,7 +22,7 @@ _TRIPS = 8  # in which slow start brings a stream to its speed
 _LEAST_SECONDS = 0.4
 _REST_SECONDS = 60.0
 _MOST_PART_BYTES = 8 * 1024 * 1024
-_LEAST_PART_BYTES = 1024 * 1024
+_LEAST_PART_BYTES = 2 * 1024 * 1024
 
 
 @dataclass(slots=True)

@@ -106,15 +106,14 @@ class Walkers:
         elif not self._is_overtaken(gap, want, stop):
             self._start(gap, want, stop)
 
-    def spread(self, want: Want) -> None:
+    def spread(self, wants: Sequence[Want]) -> None:
         """Share what is wanted among several, if one alone brings it slowly; see `Pace`."""
-        if not want.is_open or not self._is_shared:
-            return
-        place: int | None = want.start
-        while place is not None and len(self) < self._errand.pace.streams:
-            place = self._next_free(place, want)
-            if place is not None and self.has_room:
-                self._start(place, want, NEVER)
+        for want in wants:
+            place: int | None = want.start if want.is_open and self._is_shared else None
+            while place is not None and len(self) < self._errand.pace.streams and self.has_room:
+                place = self._next_free(place, want)
+                if place is not None:
+                    self._start(place, want, NEVER)
 
     def keep(self, wants: Sequence[Want]) -> None:
         """End those that are sent for nothing that is wanted still; returns at once."""
