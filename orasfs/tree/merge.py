@@ -16,6 +16,7 @@ and `attributes` then raise `NotKnownYet` where the rest could change the answer
 INVARIANT: `find` and `entries` agree: a property test holds them together.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -87,6 +88,23 @@ def branch_of_one(directory: MergedDirectory) -> LayerBranch | None:
     if directory.static is not None or directory.pending or len(directory.branches) != 1:
         return None
     return directory.branches[0]
+
+
+def sole_branch(directory: MergedDirectory, indexes: Indexes) -> LayerBranch | None:
+    """Return the directory of a layer whose entries are all that `entries` yields, if one is."""
+    branches = tuple(_branches(directory, indexes))
+    if len(branches) != 1 or (directory.static is not None and directory.static.entries):
+        return None
+    branch = branches[0]
+    if not branch.layer.has_whiteouts:
+        return branch
+    if branch.ordinal == ROOT:
+        return None
+    index = indexes[branch.layer]
+    names = index.children(branch.ordinal)
+    first = bisect_left(names, WHITEOUT, key=index.name_of)
+    is_hiding = first < len(names) and index.name_of(names[first]).startswith(WHITEOUT)
+    return None if is_hiding else branch
 
 
 def only_branch(branch: LayerBranch, index: LayerMembers) -> MergedDirectory:

@@ -8,13 +8,22 @@ one turn of the loop. Failures are those of the operation that waits.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from orasfs.vfs import xattrs
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import CONTROL_NAME
 from orasfs.vfs.nodes.base import Listed, Node, Opened
-from orasfs.vfs.operations import ROOT_INO, Attr, DirectoryEntry, Entry, Fh, Ino, OpenFile
+from orasfs.vfs.operations import (
+    ROOT_INO,
+    Attr,
+    DirectoryEntry,
+    Entry,
+    Fh,
+    Ino,
+    MemberRow,
+    OpenFile,
+)
 from orasfs.vfs.tables import DirectoryHandle, Tables
 
 READDIR_BATCH = 192  # about what the kernel's buffer takes
@@ -89,6 +98,23 @@ class AtOnce:
                 if not handle.grow_now():
                     return None
         return self._offer(handle, handle.snapshot.batch(start_id, READDIR_BATCH))
+
+    def list_members(
+        self, fh: Fh, start_id: int, consume: Callable[[Iterator[MemberRow]], Sequence[Ino]]
+    ) -> bool:
+        """Let `consume` take the next entries of a directory of one layer; False if it is none."""
+        node, inodes = self._tables.directories.get(fh).node, self._tables.inodes
+        with self._tables.remembering(node, "list"):
+            members = node.members_now()
+            base = None if members is None else inodes.base(members.series)
+            if members is None or base is None:
+                return False
+            taken: Sequence[Ino] = ()
+            try:
+                taken = consume(members.rows(base, start_id))
+            finally:
+                inodes.count_members(members.series, [ino - base for ino in taken])
+        return True
 
     def _offer(
         self, handle: DirectoryHandle, batch: Sequence[tuple[int, Listed]]

@@ -10,7 +10,7 @@ accepted an entry.
 """
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NewType, Protocol
 
@@ -75,6 +75,10 @@ class DirectoryEntry:
     name: str
     entry: Entry
     next_id: int
+
+
+# A name for ever with attributes for ever: name, inode, mode, size, mtime in nanoseconds, links.
+MemberRow = tuple[bytes, Ino, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,16 @@ class Operations(Protocol):
 
     def readdir_now(self, fh: Fh, start_id: int) -> Sequence[DirectoryEntry] | None:
         """Return the next entries if they are at hand, none at the end; else None."""
+        ...
+
+    def list_members(
+        self, fh: Fh, start_id: int, consume: Callable[[Iterator[MemberRow]], Sequence[Ino]]
+    ) -> bool:
+        """Let `consume` take the next entries of a directory of one layer; False if it is none.
+
+        The ids of the entries are those of `readdir`, one after the other. What `consume` returns
+        counts as lookups.
+        """
         ...
 
     async def readdir(self, fh: Fh, start_id: int) -> Sequence[DirectoryEntry]:

@@ -17,7 +17,7 @@ import itertools
 import math
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -31,6 +31,7 @@ from orasfs.vfs.operations import (
     Fh,
     FilesystemStatus,
     Ino,
+    MemberRow,
     Notifier,
     OpenFile,
 )
@@ -201,6 +202,11 @@ class FakeOperations(Unchangeable):
             for place, (name, ino) in enumerate(found)
             if place >= start_id
         ]
+
+    def list_members(
+        self, fh: Fh, start_id: int, consume: Callable[[Iterator[MemberRow]], Sequence[Ino]]
+    ) -> bool:
+        return False
 
     def releasedir(self, fh: Fh) -> None:
         pass

@@ -89,6 +89,22 @@ def test_a_directory_that_came_back_does_not_get_its_old_children() -> None:
     assert paths_of(index_of("a/b/c", "a", "a/", "a/d")) == {"a": "d", "a/d": "f"}
 
 
+def test_rows_say_what_names_and_members_say() -> None:
+    index = index_of("d/", "d/f", "d/e/", "d/e/g", "d/link->f", "d/hard=d/f", "h/i", "d/é")
+    for path in ("", "d", "d/e", "h", "d/f"):
+        directory = index.locate(path)
+        assert directory is not None
+        expected = []
+        for entry in index.children(directory):
+            member = index.member(index.resolve(entry))
+            name = index.name_of(entry).encode("utf-8", "surrogateescape")
+            attributes = member.mode, member.size, member.mtime_ns, member.link_count
+            expected.append((name, member.ordinal, member.kind, *attributes))
+        assert list(index.rows(directory)) == expected
+        assert list(index.rows(directory, 2)) == expected[2:]
+        assert list(index.rows(directory, 100)) == []
+
+
 def test_hard_links_are_one_ordinal_with_a_link_count() -> None:
     index = index_of("b", "a=b", "z/c=a")
     ordinals = {index.locate(path) for path in ("a", "b", "z/c")}

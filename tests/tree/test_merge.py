@@ -17,6 +17,7 @@ from orasfs.tree.merge import (
     entries,
     find,
     required_layers,
+    sole_branch,
 )
 from orasfs.tree.node import Broken, Directory, Node, RawFile
 from tests.support.layers import index_of, packed_layer
@@ -31,7 +32,17 @@ def _image(*layers: Sequence[str]) -> tuple[MergedDirectory, Indexes]:
     return enter(Directory(packed=tuple(reversed(packed)))), indexes
 
 
+def _check_sole(directory: MergedDirectory, indexes: Indexes) -> None:
+    """Check that a directory which is said to be one layer's has that layer's entries."""
+    branch = sole_branch(directory, indexes)
+    if branch is not None:
+        rows = indexes[branch.layer].children(branch.ordinal)
+        names = [indexes[branch.layer].name_of(entry) for entry in rows]
+        assert names == [name for name, _ in entries(directory, indexes)]
+
+
 def _walk(directory: MergedDirectory, indexes: Indexes, prefix: str = "") -> dict[str, Located]:
+    _check_sole(directory, indexes)
     found: dict[str, Located] = {}
     names: list[bytes] = []
     for name, located in entries(directory, indexes):
@@ -168,6 +179,24 @@ def test_estargz_extras_are_hidden_at_the_top_only() -> None:
     assert find(root, "stargz.index.json", indexes) is None
 
 
+def test_a_directory_is_one_layer_s_if_that_has_all_its_names() -> None:
+    root, indexes = _image(["d/a", "e/.wh.x", "e/y", "f/a"], ["f/b"])
+    assert sole_branch(root, indexes) is None
+    found = _walk(root, indexes)
+    shown = {path: found[path] for path in ("d", "e", "f")}
+    is_sole = {
+        path: sole_branch(directory, indexes) is not None
+        for path, directory in shown.items()
+        if isinstance(directory, MergedDirectory)
+    }
+    assert is_sole == {"d": True, "e": False, "f": False}
+    layer = packed_layer("docs", root="docs")
+    indexes = {layer: index_of("docs/", "docs/.wh.a")}
+    docs = enter(Directory(packed=(layer,)))
+    assert sole_branch(docs, indexes) is not None
+    assert sole_branch(enter(Directory({"x": RAW}, packed=(layer,))), indexes) is None
+
+
 def test_whiteout_itself_is_not_found() -> None:
     root, indexes = _image(["a"], [".wh.a"])
     assert find(root, ".wh.a", indexes) is None
@@ -213,7 +242,9 @@ def test_merged_image_is_what_applying_the_layers_in_order_leaves(
     root, indexes = _image(*layers)
     applied: dict[str, str] = {}
     for layer in reversed(root.pending):
-        applied = _apply(applied, indexes[layer])
+        index = indexes[layer]
+        assert isinstance(index, LayerIndex)
+        applied = _apply(applied, index)
     shown = {
         path: "d" if isinstance(located, MergedDirectory) else "f"
         for path, located in _walk(root, indexes).items()

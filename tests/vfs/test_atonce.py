@@ -1,13 +1,19 @@
 """What needs no waiting is answered at once, as by the operation that waits; the rest is not."""
 
 import os
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from orasfs.errors import NoAttribute, ReadOnly, Unsupported
-from orasfs.vfs.operations import ROOT_INO
-from tests.fakes.repositories import FakeRegistries, FakeRepository
-from tests.support.walking import HOST, mounted
+from orasfs.vfs.operations import ROOT_INO, Fh, Ino, MemberRow
+from tests.fakes.repositories import FakeRegistries, FakeRepository, tar_of
+from tests.support.walking import HOST, Walker, mounted
+
+DOCS = tar_of(
+    {"docs": None, "docs/a": b"a", "docs/sub": None, "docs/sub/deep": b"deep", "docs/new/f": b"f"},
+    links={"docs/hard": "docs/a", "docs/link": "->a"},
+)
 
 
 @pytest.fixture
@@ -81,3 +87,74 @@ async def test_attributes_that_nothing_has_are_refused_at_once(
         with pytest.raises(Unsupported):
             filesystem.getxattr_now(ROOT_INO, "system.posix_acl_access")
         assert filesystem.getxattr_now(ROOT_INO, "user.oras.state") is None
+
+
+def take_members(
+    mount: Walker, fh: Fh, start: int = 0, limit: int = 100
+) -> list[MemberRow] | None:
+    """Take members as a transport does whose buffer takes `limit` of them."""
+    taken: list[MemberRow] = []
+
+    def consume(rows: Iterator[MemberRow]) -> Sequence[Ino]:
+        taken.extend(row for row, _ in zip(rows, range(limit), strict=False))
+        return [row[1] for row in taken]
+
+    return taken if mount.filesystem.list_members(fh, start, consume) else None
+
+
+async def test_members_of_a_layer_are_listed_as_by_readdir(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    repository.push(repository.packed(DOCS, "docs"), tag="v1")
+    async with mounted(registries) as mount:
+        for path in ("a/v1/docs", "a/v1/docs/sub", "a/v1/docs/new"):
+            fh = await mount.filesystem.opendir((await mount.stat(path)).ino)
+            entries = await mount.filesystem.readdir(fh, 0)
+            expected = [
+                (os.fsencode(each.name), attr.ino, attr.mode, attr.size, attr.mtime_ns)
+                for each in entries
+                if (attr := each.entry.attr) is not None and each.entry.name_seconds
+            ]
+            members = take_members(mount, fh)
+            assert members is not None
+            assert [row[:5] for row in members] == expected
+            assert [row[5] for row in members] == [
+                each.entry.attr.link_count for each in entries if each.entry.attr
+            ]
+            start = entries[0].next_id
+            assert take_members(mount, fh, start) == members[1:]
+            mount.filesystem.releasedir(fh)
+
+
+async def test_only_members_that_were_taken_count_as_lookups(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    repository.push(repository.packed(DOCS, "docs"), tag="v1")
+    async with mounted(registries) as mount:
+        inodes = mount.filesystem._tables.inodes
+        fh = await mount.filesystem.opendir((await mount.stat("a/v1/docs")).ino)
+        before = len(inodes)
+        assert take_members(mount, fh, limit=0) == []
+        assert len(inodes) == before
+        members = take_members(mount, fh, limit=2)
+        assert members is not None
+        assert [row[0] for row in members] == [b"a", b"hard"]
+        assert inodes.lookups(members[0][1]) == inodes.lookups(members[1][1]) == 2
+        assert len(inodes) == before + 1
+        for row in members:
+            mount.filesystem.forget(row[1], 1)
+        assert len(inodes) == before
+        assert not list(inodes.members())
+
+
+async def test_other_directories_are_listed_by_their_nodes(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    repository.push(
+        repository.packed(DOCS, "docs"), repository.layer(b"raw", "docs/raw"), tag="v1"
+    )
+    async with mounted(registries) as mount:
+        for path in ("a", "a/v1", "a/v1/docs"):
+            fh = await mount.filesystem.opendir((await mount.stat(path)).ino)
+            assert take_members(mount, fh) is None
+            mount.filesystem.releasedir(fh)

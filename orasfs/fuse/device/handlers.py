@@ -9,7 +9,7 @@ back, for when nobody is there any more to take it.
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,7 +19,15 @@ from orasfs.fuse.device.openfiles import OpenFiles
 from orasfs.fuse.device.replies import Encoder
 from orasfs.fuse.device.requests import Forget, GetXattr, Handle, Named, Of, Open, Read
 from orasfs.fuse.device.wire import Opened
-from orasfs.vfs.operations import DirectoryEntry, Entry, Fh, Ino, OpenFile, Operations
+from orasfs.vfs.operations import (
+    DirectoryEntry,
+    Entry,
+    Fh,
+    Ino,
+    MemberRow,
+    OpenFile,
+    Operations,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +157,27 @@ class ReadHandlers:
 
     def readdir_now(self, request: Read) -> Answer | None:
         """List names that are at hand."""
-        found = self._operations.readdir_now(request.fh, request.offset)
-        return None if found is None else self._listing(request, found, is_plus=False)
+        return self._list_now(request, is_plus=False)
 
     def readdirplus_now(self, request: Read) -> Answer | None:
         """List names that are at hand, with attributes."""
+        return self._list_now(request, is_plus=True)
+
+    def _list_now(self, request: Read, *, is_plus: bool) -> Answer | None:
+        body = b""
+        counted: Sequence[Ino] = ()
+
+        def consume(rows: Iterator[MemberRow]) -> Sequence[Ino]:
+            nonlocal body, counted
+            start, size = request.offset, request.size
+            body, inos = self._encoder.members(rows, start, size, is_plus=is_plus)
+            counted = inos if is_plus else ()
+            return counted
+
+        if self._operations.list_members(request.fh, request.offset, consume):
+            return self._counted(body, counted)
         found = self._operations.readdir_now(request.fh, request.offset)
-        return None if found is None else self._listing(request, found, is_plus=True)
+        return None if found is None else self._listing(request, found, is_plus=is_plus)
 
     async def readdir(self, request: Read) -> Answer:
         """List names with inode numbers."""
@@ -173,6 +195,10 @@ class ReadHandlers:
         body, counted = self._encoder.listing(entries, request.size, is_plus=is_plus)
         for ino in counted:
             self._operations.count_lookup(ino)
+        return self._counted(body, counted)
+
+    def _counted(self, body: bytes, counted: Sequence[Ino]) -> Answer:
+        """Return an answer whose entries have been counted."""
         return Answer(body, partial(self._forget_all, counted) if counted else None)
 
     def _forget_all(self, inos: Sequence[Ino]) -> None:

@@ -3,12 +3,20 @@
 Owns their layout. Pure; the errnos of failures come from `orasfs.fuse.errno`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from orasfs.fuse.answers import BLOCK_SIZE
 from orasfs.fuse.device import wire
-from orasfs.vfs.operations import Attr, DirectoryEntry, Entry, FilesystemStatus, Ino
+from orasfs.vfs.operations import (
+    FOREVER_SECONDS,
+    Attr,
+    DirectoryEntry,
+    Entry,
+    FilesystemStatus,
+    Ino,
+    MemberRow,
+)
 
 _NS = 1_000_000_000
 _MASK64 = (1 << 64) - 1
@@ -70,6 +78,41 @@ class Encoder:
             if is_plus:
                 counted.append(attr.ino)
         return b"".join(parts), counted
+
+    def members(
+        self, rows: Iterable[MemberRow], start_id: int, size: int, *, is_plus: bool
+    ) -> tuple[bytes, Sequence[Ino]]:
+        """Return as many entries as `size` bytes take, and their inodes; as `listing`, in one go.
+
+        Their ids follow `start_id`.
+        """
+        buffer = bytearray(size)
+        pack, head = wire.DIRENT_PLUS.pack_into, wire.DIRENT_PLUS.size
+        if not is_plus:
+            pack, head = wire.DIRENT.pack_into, wire.DIRENT.size
+        inos: list[Ino] = []
+        end = 0
+        valid, uid, gid = int(FOREVER_SECONDS), self.uid, self.gid
+        for next_id, (name, ino, mode, content, mtime_ns, links) in enumerate(rows, start_id + 1):
+            at, length = end, len(name)
+            end = at + head + (length + 7 & ~7)
+            if end > size:
+                end = at
+                break
+            entry = ino, next_id, length, mode >> 12
+            if is_plus:
+                s, ns = divmod(mtime_ns, _NS)
+                s &= _MASK64
+                of_inode = (ino, content, -(-content // 512), s, s, s, ns, ns, ns, mode, links)
+                pack(
+                    *(buffer, at, ino, 0, valid, valid, 0, 0),
+                    *(*of_inode, uid, gid, 0, BLOCK_SIZE, 0, *entry),
+                )
+            else:
+                pack(buffer, at, *entry)
+            buffer[at + head : at + head + length] = name
+            inos.append(ino)
+        return bytes(memoryview(buffer)[:end]), inos
 
 
 def _directory_entry(name: bytes, attr: Attr, next_id: int) -> bytes:

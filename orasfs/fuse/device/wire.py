@@ -140,6 +140,7 @@ WRITE_OUT = Struct("=II")  # size, 0
 GETXATTR_OUT = Struct("=II")  # size, 0
 STATFS_OUT = Struct("=QQQQQIIII24x")
 DIRENT = Struct("=QQII")  # ino, off, namelen, type; then the name, to a multiple of 8 bytes
+DIRENT_PLUS = Struct(ENTRY_OUT.format + ATTR.format[1:] + DIRENT.format[1:])  # in one step
 INIT_OUT = Struct("=IIIIHHIIHHIIH22x")
 
 # What notifications hold.

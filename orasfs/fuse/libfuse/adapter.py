@@ -10,14 +10,23 @@ INVARIANT: a listing counts a lookup for exactly those entries that the kernel a
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pyfuse3
 import trio
 
 from orasfs.fuse.libfuse.answers import Encoder, answered
 from orasfs.fuse.libfuse.changes import ChangeHandlers
-from orasfs.vfs.operations import Fh, Ino, MountOperations
+from orasfs.vfs.operations import (
+    FOREVER_SECONDS,
+    Attr,
+    Entry,
+    Fh,
+    Ino,
+    MemberRow,
+    MountOperations,
+)
 
 
 class FuseAdapter(ChangeHandlers):
@@ -96,6 +105,8 @@ class FuseAdapter(ChangeHandlers):
     @answered
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """List entries until the kernel's buffer is full."""
+        if self._operations.list_members(Fh(fh), start_id, partial(self._reply, token, start_id)):
+            return
         found = await self._operations.readdir(Fh(fh), start_id)
         # Encoded first: a failure behind the first accepted entry would lose its reference.
         encoded = [
@@ -107,6 +118,19 @@ class FuseAdapter(ChangeHandlers):
             if not pyfuse3.readdir_reply(token, name, attributes, next_id):
                 break
             self._operations.count_lookup(Ino(attributes.st_ino))
+
+    def _reply(
+        self, token: pyfuse3.ReaddirToken, start_id: int, rows: Iterator[MemberRow]
+    ) -> Sequence[Ino]:
+        """Give the kernel names until its buffer is full; return those it accepted."""
+        taken: list[Ino] = []
+        for next_id, (name, ino, mode, size, mtime_ns, links) in enumerate(rows, start_id + 1):
+            attr = Attr(ino, mode, size, mtime_ns, links)
+            attributes = self._encoder.entry(Entry(attr, FOREVER_SECONDS, FOREVER_SECONDS))
+            if not pyfuse3.readdir_reply(token, name, attributes, next_id):
+                break
+            taken.append(ino)
+        return taken
 
     @answered
     async def releasedir(self, fh: int) -> None:

@@ -22,8 +22,8 @@ from orasfs.oci.storage import BlobReader
 from orasfs.staging.changes import AttrChanges
 from orasfs.tree.node import PackedLayer
 from orasfs.vfs.errorlog import ErrorLog
-from orasfs.vfs.inodes import Key, Serial
-from orasfs.vfs.operations import FOREVER_SECONDS
+from orasfs.vfs.inodes import Key, Serial, Series
+from orasfs.vfs.operations import FOREVER_SECONDS, MemberRow
 from orasfs.vfs.ports import Repository
 from orasfs.vfs.xattrs import absent
 
@@ -94,6 +94,19 @@ class Spot:
     def below(self, name: str) -> "Spot":
         """Return where a name in it is."""
         return Spot(self.top, (*self.path, name))
+
+
+class Members(Protocol):
+    """All names of a directory, which are members of one series."""
+
+    @property
+    def series(self) -> Series["Node"]:
+        """The series."""
+        ...
+
+    def rows(self, base: int, start: int) -> Iterator[MemberRow]:
+        """Yield them from the `start`-th on; `base` is the number of the series' first inode."""
+        ...
 
 
 class Listing(Protocol):
@@ -244,6 +257,10 @@ class Node:
             NotADirectory: this is none.
         """
         raise NotADirectory(f"{name}: looked for in something that is no directory")
+
+    def members_now(self) -> Members | None:
+        """Return the names as members of a series, if they are, and it is at hand."""
+        return None
 
     def listing_now(self) -> Listing | None:
         """Begin a listing, if that needs no waiting."""

@@ -30,6 +30,7 @@ from orasfs.vfs.nodes.base import (
     Stat,
 )
 from orasfs.vfs.nodes.files import (
+    SYMLINK_MODE,
     BlobNode,
     BrokenNode,
     MemberFileNode,
@@ -37,7 +38,7 @@ from orasfs.vfs.nodes.files import (
     layer_xattrs,
 )
 from orasfs.vfs.nodes.serial import SerialNode
-from orasfs.vfs.operations import FOREVER_SECONDS
+from orasfs.vfs.operations import FOREVER_SECONDS, Ino, MemberRow
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +117,26 @@ class LayerSeries:
         if self._ancestry is None:
             self._ancestry = Ancestry(self.index)
         return Spot(self.top, self._ancestry.path(ordinal))
+
+
+@dataclass(frozen=True, slots=True)
+class LayerDirectory:
+    """Implements `Members` by the directory `ordinal` of a layer."""
+
+    series: LayerSeries
+    ordinal: int
+
+    def rows(self, base: int, start: int) -> Iterator[MemberRow]:
+        """Yield what is in it; attributes are those that the nodes would have."""
+        index_rows = self.series.index.rows(self.ordinal, start)
+        for name, ordinal, kind, mode, size, mtime_ns, links in index_rows:
+            ino = Ino(base + ordinal)
+            if kind == MemberKind.FILE:
+                yield name, ino, stat.S_IFREG | mode, size, mtime_ns, links
+            elif kind == MemberKind.DIRECTORY:
+                yield name, ino, stat.S_IFDIR | mode, 0, mtime_ns, 1
+            else:
+                yield name, ino, SYMLINK_MODE, size, mtime_ns, links
 
 
 def key_of(serial: Serial) -> Key:
@@ -201,6 +222,15 @@ class ViewNode(SerialNode):
             return answer
         # A later member may take the place of this one, and nothing is verified yet.
         return Found(answer.node, 0.0) if isinstance(answer, Found) else Missing(0.0)
+
+    def members_now(self) -> LayerDirectory | None:
+        """Return the directory of the layer, if all that is listed is in it."""
+        indexes = self._indexes_now()
+        branch = None if indexes is None else merge.sole_branch(self._directory, indexes)
+        if branch is None:
+            return None
+        series = self._series or self._inside.serial(branch.layer, branch.ordinal).series
+        return LayerDirectory(series, branch.ordinal) if isinstance(series, LayerSeries) else None
 
     def listing_now(self) -> IteratorListing | None:
         """List the directory if all its layers are known."""

@@ -87,6 +87,31 @@ def test_entries_with_attributes_count_as_lookups_if_they_fit() -> None:
     assert packed[:128] == ENCODER.entry(Entry(ATTR, 1.0, 1.0))
 
 
+@pytest.mark.parametrize("is_plus", [True, False])
+def test_members_are_packed_as_other_entries_are(*, is_plus: bool) -> None:
+    names = [b"a", b"12345678", b"ccc", b"last one"]
+    rows = [
+        (name, Ino(9 + place), stat.S_IFREG | 0o640, place * 1000, place - 1_500_000_000, place)
+        for place, name in enumerate(names)
+    ]
+    entries = [
+        (
+            name,
+            DirectoryEntry(
+                name.decode(),
+                Entry(Attr(ino, mode, size, mtime, links), FOREVER_SECONDS, FOREVER_SECONDS),
+                5 + place,
+            ),
+        )
+        for place, (name, ino, mode, size, mtime, links) in enumerate(rows)
+    ]
+    for size in (4096, 400, 300, 100, 70, 1):
+        packed, inos = ENCODER.members(rows, 4, size, is_plus=is_plus)
+        expected, counted = ENCODER.listing(entries, size, is_plus=is_plus)
+        assert packed == expected
+        assert not is_plus or inos == counted
+
+
 def test_an_entry_that_is_gone_is_left_out() -> None:
     gone = (b"gone", DirectoryEntry("gone", Entry(None, 0.0, 0.0), 1))
     assert ENCODER.listing([gone], 1000, is_plus=True) == (b"", [])
