@@ -46,11 +46,20 @@ class Pace:
         self._rate = 0.0  # of one stream
         self._trial: _Trial | None = None
         self._rests_until = 0.0
-        self._takes_ranges = True
-        self.streams = 1
+        self._takes_ranges: bool | None = None  # not known yet
+        self._streams = 1
 
     def __repr__(self) -> str:
         return f"<Pace {self.streams} of {self._most} latency={self.latency_seconds}>"
+
+    @property
+    def streams(self) -> int:
+        """How many streams are to share what is read in order.
+
+        Two at most before a range was answered as one: where ranges are ignored, each is the
+        whole blob once more.
+        """
+        return self._streams if self._takes_ranges else min(2, self._streams)
 
     @property
     def latency_seconds(self) -> float:
@@ -71,14 +80,21 @@ class Pace:
         wanted = int(self._rate * _TRIPS * self.latency_seconds)
         return max(_LEAST_PART_BYTES, min(_MOST_PART_BYTES, wanted))
 
-    def answered(self, seconds: float) -> None:
-        """Note how long an answer took to begin. May be called in any thread."""
+    def answered(self, seconds: float, *, is_part: bool) -> None:
+        """Note how long an answer took to begin. May be called in any thread.
+
+        Args:
+            seconds: from the question to the first byte.
+            is_part: whether it was a range that does not begin with the blob.
+        """
         self._answers.append(seconds)
+        if is_part and self._takes_ranges is None:
+            self._takes_ranges = True
 
     def refuse(self) -> None:
         """Hear that the source gives the whole whatever is asked: one stream, for good."""
         self._takes_ranges = False
-        self.streams = 1
+        self._streams = 1
         self._trial = None
 
     def judge(self, bytes_per_second: float, now: float) -> None:
@@ -88,20 +104,20 @@ class Pace:
         if trial is None:
             if self._may_try(now):
                 self._trial = _Trial(bytes_per_second)
-                self.streams = self._most
+                self._streams = self._most
         elif not trial.has_settled:  # half of it was the beginning of the new ones
             trial.has_settled = True
         elif bytes_per_second < GAIN * trial.rate:
             self._trial = None
-            self.streams = 1
+            self._streams = 1
             self._rests_until = now + _REST_SECONDS
         else:
             self._trial = None
 
     def _may_try(self, now: float) -> bool:
         return (
-            self._takes_ranges
-            and self.streams < self._most
+            self._takes_ranges is not False
+            and self._streams < self._most
             and self.latency_seconds >= FAR_SECONDS
             and self._rate < FAST_BYTES_PER_SECOND
             and now >= self._rests_until

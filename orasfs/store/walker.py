@@ -18,6 +18,7 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.storage import BlobStream, BlobStreamer
 from orasfs.store.chunkfile import ChunkFile, ChunkWriter
 from orasfs.store.chunks import floor
+from orasfs.store.pace import Pace
 
 NEVER = 2**64
 _BUFFER_BYTES = 1024 * 1024
@@ -35,7 +36,7 @@ class Walker:
         is_open: whether it is to be told more, up to `stop`.
         idle_seconds: how long to hold a connection without being told more.
         on_news: called in the worker thread when `wanted` is reached, or `is_whole` turned true.
-        on_answer: called in the worker thread with how many seconds the source took to answer.
+        pace: hears how soon the source answers.
 
     Attributes:
         position: up to where the bytes are in the file.
@@ -58,14 +59,14 @@ class Walker:
         is_open: bool,
         idle_seconds: float,
         on_news: Callable[[], None],
-        on_answer: Callable[[float], None],
+        pace: Pace,
     ) -> None:
         self._source = source
         self._descriptor = descriptor
         self._file = file
         self._idle_seconds = idle_seconds
         self._on_news = on_news
-        self._on_answer = on_answer
+        self._pace = pace
         self.is_open = is_open
         self._changed = threading.Condition()  # around limit, stop, claimed and the flags
         self._stream: BlobStream | None = None
@@ -158,7 +159,8 @@ class Walker:
         asked = None if self.stop == self._descriptor.size else self.stop
         asked_at = time.monotonic()
         stream = self._source.open_stream(self._descriptor, self.start, asked)
-        self._on_answer(time.monotonic() - asked_at)
+        is_part = 0 < self.start == stream.offset
+        self._pace.answered(time.monotonic() - asked_at, is_part=is_part)
         self._stream = stream
         try:
             buffer = memoryview(bytearray(min(_BUFFER_BYTES, self._asked_stop - self.start)))

@@ -207,7 +207,7 @@ class Walkers:
             is_open=is_open,
             idle_seconds=self._errand.options.idle_seconds,
             on_news=self._on_news,
-            on_answer=self._errand.pace.answered,
+            pace=self._errand.pace,
         )
         walker.wanted = wanted
         self._walkers.append(walker)

@@ -20,6 +20,7 @@ from orasfs.store import disk
 from orasfs.store.cas import ContentStore
 from orasfs.store.chunks import CHUNK_BYTES
 from orasfs.store.options import Verify
+from orasfs.store.pace import Pace
 from tests.fakes.source import MemorySource, MemoryStream
 from tests.support.blobbench import OPTIONS, Bench, bench, until
 
@@ -124,6 +125,121 @@ async def test_readers_at_two_places_do_not_wait_for_each_other(tmp_path: Path) 
         front.close()
         back.close()
     assert source.bytes_sent == SIZE, "what was fetched is not fetched again"
+
+
+def shared(b: Bench, source: MemorySource, *, streams: int = 4) -> Pace:
+    """Make a source one that is far away, as has been found out."""
+    pace = b.blobs._paces[source] = Pace(4)
+    pace.answered(0.1, is_part=not source.ignores_ranges)
+    pace._streams = streams
+    return pace
+
+
+async def test_several_streams_share_what_is_read_in_order_over_a_long_way(
+    tmp_path: Path,
+) -> None:
+    source, descriptor = published()
+    async with bench(tmp_path) as b:
+        shared(b, source)
+        reader = await b.open(descriptor, source)
+        got = [await reader.read(start, 128 * 1024) for start in range(0, SIZE, 128 * 1024)]
+        assert b"".join(got) == CONTENT
+        await b.downloads.wait_idle()
+        assert reader.is_verified
+        reader.close()
+    assert source.bytes_sent == SIZE
+    parts = sorted((request.start, request.stop or SIZE) for request in source.streams)
+    assert [stop for _, stop in parts][:-1] == [start for start, _ in parts][1:]
+    assert 8 <= len(parts) <= 40
+
+
+async def test_several_streams_are_under_way_at_once(tmp_path: Path) -> None:
+    source, descriptor = published()
+    source.gate_at = 0
+    async with bench(tmp_path) as b, trio.open_nursery() as nursery:
+        shared(b, source)
+        reader = await b.open(descriptor, source)
+        nursery.start_soon(partial(b.read, descriptor, source))
+        await until(lambda: len(source.streams) == 4)
+        starts = sorted(request.start for request in source.streams)
+        assert starts == [0, 2 * MIB, 4 * MIB, 6 * MIB], "the nearest parts, and no more"
+        source.gate.set()
+        assert await reader.read(0, SIZE) == CONTENT
+        reader.close()
+    assert source.bytes_sent == SIZE
+
+
+async def test_a_stream_under_way_is_joined_by_others_when_they_may_help(tmp_path: Path) -> None:
+    source, descriptor = published()
+    source.gate_at = 3 * MIB
+    got: list[bytes] = []
+
+    async def read_all(b: Bench) -> None:
+        got.append(await b.read(descriptor, source))
+
+    async with bench(tmp_path) as b, trio.open_nursery() as nursery:
+        pace = shared(b, source, streams=1)
+        nursery.start_soon(read_all, b)
+        await until(source.at_gate.is_set)
+        assert len(source.streams) == 1
+        pace._streams = 4
+        reader = await b.open(descriptor, source)
+        assert await reader.read(0, MIB) == at(0, MIB)  # news
+        nursery.start_soon(reader.read, 3 * MIB, MIB)
+        await until(lambda: b.blobs._open)
+        source.gate.set()
+        await until(lambda: got)
+        reader.close()
+    assert got == [CONTENT]
+    assert len(source.streams) > 4
+
+
+async def test_a_source_that_gives_the_whole_is_read_by_one_even_over_a_long_way(
+    tmp_path: Path,
+) -> None:
+    source, descriptor = published()
+    source.ignores_ranges = True
+    async with bench(tmp_path) as b:
+        pace = shared(b, source)
+        assert await b.read(descriptor, source) == CONTENT
+        assert pace.streams == 1
+        before = len(source.streams)
+        assert before <= 4, "two at first, and what one of them left"
+    other = tmp_path / "other"
+    async with bench(other) as b:
+        b.blobs._paces[source] = pace
+        assert await b.read(descriptor, source) == CONTENT
+    assert len(source.streams) == before + 1
+
+
+async def test_what_is_fetched_ahead_of_a_reader_ends_with_it_and_others_read_on(
+    tmp_path: Path,
+) -> None:
+    source, descriptor = published()
+    options = replace(OPTIONS, idle_seconds=20)
+    async with bench(tmp_path, options) as b:
+        front = await b.open(descriptor, source)
+        back = await b.open(descriptor, source)
+        for start in range(0, 3 * MIB, MIB):
+            await front.read(start, MIB)
+        assert await back.read(30 * MIB, 1000) == at(30 * MIB, 1000)
+        assert b.downloads.transfers()
+        front.close()
+        await until(lambda: b.downloads.transfers() == [])
+        assert await back.read(0, SIZE) == CONTENT
+        back.close()
+
+
+async def test_threads_that_share_an_open_file_are_each_read_ahead_for(tmp_path: Path) -> None:
+    source, descriptor = published()
+    async with bench(tmp_path) as b:
+        reader = await b.open(descriptor, source)
+        half = 16 * MIB
+        for start in range(0, half, 128 * 1024):
+            for place in (start, half + start):
+                assert await reader.read(place, 128 * 1024) == at(place, 128 * 1024)
+        reader.close()
+    assert len(source.streams) <= 8, "a request for each read would be 256"
 
 
 async def test_streams_of_one_blob_are_few(tmp_path: Path) -> None:

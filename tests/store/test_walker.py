@@ -12,6 +12,7 @@ from orasfs.oci.digest import Digest
 from orasfs.store.cas import ContentStore
 from orasfs.store.chunkfile import ChunkFile
 from orasfs.store.chunks import CHUNK_BYTES
+from orasfs.store.pace import Pace
 from orasfs.store.walker import Walker
 from tests.fakes.source import MemorySource, MemoryStream
 
@@ -55,7 +56,7 @@ def walker_of(
 ) -> Walker:
     return Walker(
         source, DESCRIPTOR, file, start, stop, limit,
-        is_open=True, idle_seconds=idle, on_news=lambda: None, on_answer=lambda _: None,
+        is_open=True, idle_seconds=idle, on_news=lambda: None, pace=Pace(4),
     )  # fmt: skip
 
 

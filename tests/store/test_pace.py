@@ -1,0 +1,121 @@
+"""When several streams at once are tried, and when that is given up."""
+
+import pytest
+
+from orasfs.store.pace import FAR_SECONDS, FAST_BYTES_PER_SECOND, Epochs, Pace
+
+MIB = 1024 * 1024
+
+
+def far(latency: float = 0.1) -> Pace:
+    pace = Pace(4)
+    pace.answered(3 * latency, is_part=False)  # with the handshakes
+    pace.answered(latency, is_part=True)
+    return pace
+
+
+def tried(alone: float, together: float) -> Pace:
+    pace = far()
+    pace.judge(alone, 0)
+    assert pace.streams == 4
+    pace.judge(alone, 1)  # while the new ones get up to speed
+    assert pace.streams == 4
+    pace.judge(together, 2)
+    return pace
+
+
+def test_nothing_is_tried_before_there_was_an_answer() -> None:
+    pace = Pace(4)
+    pace.judge(1e6, 0)
+    assert pace.streams == 1
+
+
+def test_nothing_is_tried_nearby() -> None:
+    pace = far(FAR_SECONDS / 2)
+    pace.judge(1e6, 0)
+    assert pace.streams == 1
+
+
+def test_nothing_is_tried_where_one_stream_is_fast() -> None:
+    pace = far()
+    pace.judge(FAST_BYTES_PER_SECOND, 0)
+    assert pace.streams == 1
+
+
+def test_several_that_bring_more_stay() -> None:
+    pace = tried(10e6, 35e6)
+    assert pace.streams == 4
+    pace.judge(9e6, 3)
+    assert pace.streams == 4, "a moment in which others have the link is no reason to end them"
+
+
+def test_several_that_bring_no_more_are_given_up_for_a_minute() -> None:
+    pace = tried(3e6, 3.1e6)
+    assert pace.streams == 1
+    pace.judge(3e6, 30)
+    assert pace.streams == 1
+    pace.judge(3e6, 63)
+    assert pace.streams == 4
+
+
+def test_a_source_that_ignores_ranges_is_never_asked_by_several() -> None:
+    pace = tried(10e6, 35e6)
+    pace.refuse()
+    assert pace.streams == 1
+    pace.judge(1e6, 1000)
+    assert pace.streams == 1
+
+
+def test_a_source_of_which_that_is_not_known_is_asked_by_two_first() -> None:
+    pace = Pace(4)
+    pace.answered(0.1, is_part=False)
+    pace.judge(1e6, 0)
+    assert pace.streams == 2
+    pace.answered(0.1, is_part=True)
+    assert pace.streams == 4
+
+
+def test_a_part_takes_several_round_trips_to_come() -> None:
+    pace = tried(10e6, 40e6)
+    assert pace.part_bytes == pytest.approx(8e6)
+    assert 4 * pace.part_bytes <= 64 * MIB, "all are in a reader's window"
+    assert tried(100e3, 400e3).part_bytes == 2 * MIB
+    assert tried(150e6, 190e6).part_bytes == 8 * MIB
+
+
+class Clocked:
+    def __init__(self) -> None:
+        self.pace = far()
+        self.received = 0
+        self.epochs = Epochs(self.pace, lambda: self.received)
+
+
+def test_a_reader_that_waits_shows_how_fast_the_way_is() -> None:
+    clocked = Clocked()
+    now = 5.0
+    while not clocked.epochs.waited(now, now + 0.09):
+        now += 0.1
+        clocked.received += 1_000_000
+        assert now < 7
+    assert clocked.pace.streams == 4
+    assert now - 5 == pytest.approx(clocked.pace.epoch_seconds, abs=0.1)
+
+
+def test_a_reader_that_is_slow_itself_shows_nothing() -> None:
+    clocked = Clocked()
+    now = 5.0
+    while now < 60:
+        assert not clocked.epochs.waited(now, now + 0.01)
+        now += 0.1
+        clocked.received += 1_000_000
+    assert clocked.pace.streams == 1
+
+
+def test_a_pause_between_two_waits_counts_for_nothing() -> None:
+    clocked = Clocked()
+    clocked.epochs.waited(5, 5.5)
+    clocked.received += 5_000_000
+    assert not clocked.epochs.waited(100, 100.5), "begun anew"
+    clocked.received += 30_000_000
+    assert clocked.epochs.waited(100.5, 101)
+    assert clocked.pace.part_bytes == 8 * MIB
