@@ -31,10 +31,11 @@ from orasfs.store.cas import ContentStore
 from orasfs.store.counters import Counters
 from orasfs.store.openlayer import OpenLayer, PassingLayer
 from orasfs.store.peek import peek
+from orasfs.store.rangedlayer import RangedLayer, Ranging
+from orasfs.store.tocs import Tocs
 from orasfs.store.unpacking import Unpacking, Workshop
 from orasfs.store.verdicts import Verdicts, judge, key_of
 from orasfs.tree.layerindex import Member
-from orasfs.tree.layers import TarReader
 from orasfs.tree.node import PackedLayer
 
 _OPEN_LAYERS = 128
@@ -48,13 +49,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-TarReaders = Callable[[PackedLayer, BlobStreamer], TarReader | None]
-
-
-def no_tar_reader(_layer: PackedLayer, _source: BlobStreamer) -> TarReader | None:
-    """Return no random access: a layer whose bytes are gone is passed again."""
-    return None
-
 
 class LayerStore:
     """Opens layers, unpacking those that are not yet unpacked.
@@ -66,7 +60,6 @@ class LayerStore:
         limiter: of threads that read members.
         counters: of what was done.
         on_mismatch: called with the digest of a layer that was shown and then judged to be bad.
-        tar_readers: random access into layers whose bytes are gone, where there is any.
     """
 
     def __init__(
@@ -77,7 +70,6 @@ class LayerStore:
         limiter: trio.CapacityLimiter,
         counters: Counters,
         on_mismatch: Callable[[Digest], None] = lambda _: None,
-        tar_readers: TarReaders = no_tar_reader,
     ) -> None:
         self._store = store
         self._blobs = blobs
@@ -95,7 +87,7 @@ class LayerStore:
         self._alive: weakref.WeakValueDictionary[Digest, OpenLayer] = weakref.WeakValueDictionary()
         self._verdicts = Verdicts()
         self._peeked: LRUCache[Hashable, Member | None] = LRUCache(_PEEKED)
-        self.tar_reader = tar_readers
+        self._tocs = Tocs(store, Ranging(nursery, limiter, counters, self._is_stopping))
 
     def __repr__(self) -> str:
         return f"<LayerStore {len(self._alive)} open>"
@@ -124,10 +116,8 @@ class LayerStore:
         digest = layer.descriptor.digest
         if digest in self._alive:
             return await self.open_layer(layer, source)
-        if digest not in self._passes:
-            opened = await self._finding.run(digest, partial(self._find, layer))
-            if opened is not None:
-                return await self.open_layer(layer, source)
+        if digest not in self._passes and await self._look(layer, source) is not None:
+            return await self.open_layer(layer, source)
         unpacking = self._begin(layer, source)
         await unpacking.wait_until(lambda: unpacking.is_shown)
         if unpacking.is_shown:
@@ -210,7 +200,7 @@ class LayerStore:
         digest = layer.descriptor.digest
         opened = self._alive.get(digest)
         if opened is None and digest not in self._passes:
-            opened = await self._finding.run(digest, partial(self._find, layer))
+            opened = await self._look(layer, source)
         if opened is not None:
             return opened
         for _ in range(_PASSES):  # of which each may have been evicted before it is opened
@@ -224,6 +214,22 @@ class LayerStore:
             if opened is not None:
                 return opened
         raise StorageFailure(f"layer {digest}: what was unpacked cannot be read back")
+
+    async def _look(self, layer: PackedLayer, source: BlobStreamer) -> OpenLayer | None:
+        """Open a layer that is unpacked, or is shown by a table of contents."""
+        digest = layer.descriptor.digest
+        opened = await self._finding.run(digest, partial(self._find, layer))
+        if opened is not None or not self._tocs.may_tell(layer, source):
+            return opened
+        return await self._finding.run(("toc", digest), partial(self._list, layer, source))
+
+    async def _list(self, layer: PackedLayer, source: BlobStreamer) -> OpenLayer | None:
+        """Open a layer by its table of contents."""
+        digest = layer.descriptor.digest
+        listed = await self._tocs.open(layer, source, self._directory(digest))
+        if listed is None or digest in self._alive:
+            return self._alive.get(digest)
+        return self._enter(layer, listed.unpacked, listed.ranged)
 
     async def _find(self, layer: PackedLayer) -> OpenLayer | None:
         """Open a layer that is unpacked."""
@@ -278,8 +284,10 @@ class LayerStore:
         if self._is_stopping.is_set():  # told to whoever waits, so in words of everybody
             raise Unreachable("checking a layer was stopped")
 
-    def _enter(self, layer: PackedLayer, unpacked: unpack.Unpacked) -> OpenLayer:
-        opened = OpenLayer(unpacked, self, self._store, self._limiter, layer)
+    def _enter(
+        self, layer: PackedLayer, unpacked: unpack.Unpacked, ranged: RangedLayer | None = None
+    ) -> OpenLayer:
+        opened = OpenLayer(unpacked, self, self._store, self._limiter, layer, ranged)
         self._alive[layer.descriptor.digest] = opened
         self._recent[layer.descriptor.digest] = opened
         self._store.touch(self._directory(layer.descriptor.digest) / "slab")

@@ -113,15 +113,17 @@ class MemberReader:
             return bytes(max(count, 0))
         files = self._owner.files_now(pieces[-1].tar_offset + pieces[-1].length)
         fd = -1 if files is None else self._open(files)
-        if fd < 0:
+        tar = self._owner.tar_reader() if fd < 0 else None
+        if fd < 0 and tar is None:
             return None
-        if pieces[0].length == count:
-            return disk.read_now(fd, self._offset(pieces[0]), count)
         content = bytearray(count)
         for piece in pieces:
-            found = disk.read_now(fd, self._offset(piece), piece.length)
-            if found is None:
-                return None
+            if tar is not None:
+                found = tar.read_now(piece.tar_offset, piece.tar_offset + piece.length)
+            else:
+                found = disk.read_now(fd, self._offset(piece), piece.length)
+            if found is None or piece.length == count:
+                return found
             content[piece.file_offset : piece.file_offset + piece.length] = found
         return bytes(content)
 

@@ -16,6 +16,7 @@ from orasfs.oci.storage import BlobStreamer
 from orasfs.store.cas import ContentStore
 from orasfs.store.memberfiles import MEDIA_TYPE
 from orasfs.store.members import Files, MemberReader
+from orasfs.store.rangedlayer import RangedLayer
 from orasfs.store.unpack import Unpacked
 from orasfs.store.unpacking import Unpacking
 from orasfs.tree.layerindex import LayerIndex
@@ -35,10 +36,6 @@ class Opener(Protocol):
         """Return the pass that brings back what is gone, None if it is back."""
         ...
 
-    def tar_reader(self, layer: PackedLayer, source: BlobStreamer) -> TarReader | None:
-        """Return random access into a layer, if there is any."""
-        ...
-
 
 class OpenLayer:
     """An unpacked layer; implements `orasfs.tree.layers.Layer` and `PassingLayer`.
@@ -48,6 +45,7 @@ class OpenLayer:
         source: from where what is gone can be had again.
         tar_digests: of the uncompressed tar, those that are known.
         unpacking: the pass that brings back what is gone, while there is one.
+        ranged: random access into its content, if there is any.
     """
 
     def __init__(
@@ -57,11 +55,13 @@ class OpenLayer:
         store: ContentStore,
         limiter: trio.CapacityLimiter,
         layer: PackedLayer,
+        ranged: RangedLayer | None = None,
     ) -> None:
         self._opener = opener
         self._store = store
         self._limiter = limiter
         self._index = unpacked.index
+        self.ranged = ranged
         self._slab_fd = -1
         self.layer = layer
         self.source: BlobStreamer | None = None
@@ -119,7 +119,9 @@ class OpenLayer:
 
     def tar_reader(self) -> TarReader | None:
         """Return random access into the layer, if there is any."""
-        return None if self.source is None else self._opener.tar_reader(self.layer, self.source)
+        if self.source is None or self.ranged is None:
+            return None
+        return self.ranged.reader(self.source)
 
     async def obtain(self, stop: int) -> Files:
         """Have the layer passed again, as far as byte `stop` of the tar."""

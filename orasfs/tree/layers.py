@@ -54,6 +54,10 @@ class LayerMembers(Protocol):
 class TarReader(Protocol):
     """Random access into a layer: how its bytes are had without passing all before them."""
 
+    def read_now(self, start: int, stop: int) -> bytes | None:
+        """Return the same as `read` if it can be had without waiting, else None."""
+        ...
+
     async def read(self, start: int, stop: int) -> bytes:
         """Return bytes [start, stop) of the uncompressed tar, verified as far as is asked for."""
         ...

@@ -16,9 +16,12 @@ import trio.testing
 
 from orasfs.errors import ConnectionRefused, ContentMismatch, ContentRefused, InvalidContent
 from orasfs.oci.digest import Digest
+from orasfs.oci.storage import BlobStreamer
 from orasfs.store.cache import Cache
 from orasfs.store.members import MemberReader
+from orasfs.store.openlayer import OpenLayer
 from orasfs.store.options import CacheOptions, Verify
+from orasfs.store.rangedlayer import RangedLayer
 from orasfs.store.repository import CachedRepository
 from orasfs.tree.layerindex import OWN_BLOB_BYTES, LayerIndex
 from orasfs.tree.layers import Layer, PassingLayer
@@ -398,8 +401,14 @@ async def test_bytes_that_are_gone_and_cannot_be_had_are_the_failure_of_the_sour
 async def test_random_access_is_used_where_bytes_are_gone(tmp_path: Path) -> None:
     """The port of layers that are seekable: bytes [start, stop) of the uncompressed tar."""
 
-    class InMemory:
-        async def read(self, start: int, stop: int) -> bytes:
+    class InMemory(RangedLayer):
+        def __init__(self) -> None:
+            pass
+
+        def read_now(self, _start: int, _stop: int) -> None:
+            return None
+
+        async def read(self, _source: BlobStreamer, start: int, stop: int) -> bytes:
             await trio.lowlevel.checkpoint()
             return TAR[start:stop]
 
@@ -411,8 +420,9 @@ async def test_random_access_is_used_where_bytes_are_gone(tmp_path: Path) -> Non
         for found in (tmp_path / "orasfs").glob(path):
             found.unlink()
     async with repository_at(tmp_path, source) as (repository, _):
-        repository._shared.layers.tar_reader = lambda _layer, _source: InMemory()
         opened = await repository.open_layer(layer)
+        assert isinstance(opened, OpenLayer)
+        opened.ranged = InMemory()
         assert await content(opened, "docs/second") == SECOND
         assert await content(opened, "docs/large") == LARGE
     assert len(source.streams) == 1

@@ -1,0 +1,162 @@
+"""Layers that are shown by a table of contents that their manifest vouches for.
+
+Owns how such a table is had: from the cache, where it is a blob of its own, or by one request, two
+at most, for the part of the layer that has it; and the memory of layers whose table is of no use,
+which are then read whole. What tables look like is `orasfs.tree.toc`.
+
+INVARIANT: a table is used only if its digest is the one that the manifest names.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+from cachetools import LRUCache
+
+from orasfs.errors import (
+    ContentMismatch,
+    InvalidContent,
+    StorageFailure,
+    StorageFull,
+    Unreachable,
+    Unsupported,
+)
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest, verify
+from orasfs.oci.storage import BlobStreamer
+from orasfs.store import ranges
+from orasfs.store.cas import ContentStore
+from orasfs.store.layout import InPlace
+from orasfs.store.parts import Parts
+from orasfs.store.rangedlayer import RangedLayer, Ranging
+from orasfs.store.unpack import Unpacked
+from orasfs.tree.layerindex import LayerIndex
+from orasfs.tree.node import PackedLayer
+from orasfs.tree.toc import (
+    MAX_TOC_BYTES,
+    Contents,
+    TocForm,
+    TocPlace,
+    estargz_start,
+    find_toc,
+    read_contents,
+    unpack_estargz,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_REMEMBERED = 4096
+_MEDIA_TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A layer whose members are known, and whose bytes are had by ranges."""
+
+    unpacked: Unpacked
+    ranged: RangedLayer
+
+
+class Tocs:
+    """The tables of contents of layers.
+
+    Args:
+        store: where tables are kept.
+        ranging: what reads the layers that have one.
+    """
+
+    def __init__(self, store: ContentStore, ranging: Ranging) -> None:
+        self._store = store
+        self._ranging = ranging
+        self._useless: LRUCache[Digest, None] = LRUCache(_REMEMBERED)
+
+    def __repr__(self) -> str:
+        return f"<Tocs {len(self._useless)} useless>"
+
+    def may_tell(self, layer: PackedLayer, source: BlobStreamer) -> bool:
+        """Tell whether a layer is to be shown by its table.
+
+        Not if its tar has a digest to be checked, nor where all of it is here; and not from a
+        source that is not trusted, since that may be mirrors, which are asked for no parts.
+        """
+        descriptor = layer.descriptor
+        return (
+            layer.content_digest is None
+            and descriptor.digest not in self._useless
+            and source.is_trusted
+            and not isinstance(source, InPlace)
+            and find_toc(descriptor) is not None
+            and not self._store.has(descriptor)
+        )
+
+    async def open(
+        self, layer: PackedLayer, source: BlobStreamer, directory: Path
+    ) -> Listed | None:
+        """Return what the table of a layer tells; None if it is of no use.
+
+        Raises:
+            Unreachable: and whatever else the source raises.
+        """
+        descriptor = layer.descriptor
+        place = find_toc(descriptor)
+        if place is None:
+            return None
+        try:
+            contents = await self._in_thread(partial(self._read, place, descriptor, source))
+            index = LayerIndex(contents.index)
+        except (ContentMismatch, InvalidContent, Unsupported) as error:
+            self._useless[descriptor.digest] = None
+            logger.warning("layer is read whole: digest=%s reason=%s", descriptor.digest, error)
+            return None
+        parts = Parts(contents.chunks, descriptor, directory, self._store)
+        return Listed(Unpacked(index, -1, ()), RangedLayer(parts, self._ranging))
+
+    def _read(self, place: TocPlace, descriptor: Descriptor, source: BlobStreamer) -> Contents:
+        kept = self._kept(place.digest)
+        if kept is None:
+            kept = self._fetch(place, descriptor, source)
+            verify(kept, place.digest, len(kept))
+            self._keep(Descriptor(_MEDIA_TYPE, place.digest, len(kept)), kept)
+        is_first = place.form is TocForm.ZSTD_CHUNKED
+        return read_contents(place, kept, place.start if is_first else descriptor.size)
+
+    def _fetch(self, place: TocPlace, descriptor: Descriptor, source: BlobStreamer) -> bytes:
+        fetch = partial(ranges.fetch, source, descriptor, check_stop=self._check_stop)
+        found = bytes(fetch(place.start, place.stop))
+        if place.form is TocForm.ZSTD_CHUNKED:
+            return found
+        start = estargz_start(found, descriptor.size)
+        if start >= place.start:
+            return unpack_estargz(found[start - place.start :])
+        if place.start - start > MAX_TOC_BYTES:
+            raise InvalidContent(
+                f"eStargz: a table of contents of {descriptor.size - start} bytes"
+            )
+        return unpack_estargz(bytes(fetch(start, place.start)) + found)
+
+    def _kept(self, digest: Digest) -> bytes | None:
+        size = self._store.size_of(digest)
+        if size is None or size > MAX_TOC_BYTES:
+            return None
+        return self._store.read_bytes(Descriptor(_MEDIA_TYPE, digest, size))
+
+    def _keep(self, descriptor: Descriptor, kept: bytes) -> None:
+        try:
+            self._store.ingest_bytes(descriptor, kept)
+        except (StorageFull, StorageFailure) as error:
+            logger.info("not kept: digest=%s reason=%s", descriptor.digest, error)
+
+    def _check_stop(self) -> None:
+        if self._ranging.is_stopping.is_set():
+            raise Unreachable("reading a table of contents was stopped")
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(
+            work, limiter=self._ranging.limiter, abandon_on_cancel=True
+        )

@@ -1,0 +1,142 @@
+"""Which bytes of a compressed layer make which bytes of its files, and what these must be.
+
+A seekable layer has its content in *chunks*: parts of the blob that can be decompressed by
+themselves. Here they are in one address space, one after the other: chunk N has the addresses from
+`start(N)` to `start(N + 1)`. For a layer that was passed once these are the offsets in its tar;
+for one that is known by a table of contents only (`orasfs.tree.toc`) they are made up, since such
+a table does not say where in the tar a file is. Pure: knows no disk and no network.
+
+INVARIANT: `decode` gives bytes of the digest that the table has for them, or raises.
+"""
+
+import bisect
+import hashlib
+import itertools
+from array import array
+from collections.abc import Iterator
+
+from orasfs.errors import ContentMismatch, InvalidContent
+from orasfs.tree.compression import open_decompressor
+
+MAX_CHUNK_BYTES = 8 * 1024 * 1024
+DIGEST_BYTES = 32  # of sha256
+# What compression adds at most to what it cannot make smaller, with headers.
+_SLACK_BYTES = 64 * 1024
+
+
+class ChunkTable:
+    """The chunks of one layer; made by adding them in order of their addresses."""
+
+    def __init__(self) -> None:
+        self._starts = array("Q", [0])
+        self._blob_starts = array("Q")
+        self._blob_stops = array("Q")
+        self._skipped = array("Q")
+        self._digests = bytearray()
+
+    def __repr__(self) -> str:
+        return f"<ChunkTable {len(self)} chunks, {self.size} bytes>"
+
+    def __len__(self) -> int:
+        """Return the number of chunks."""
+        return len(self._blob_starts)
+
+    @property
+    def size(self) -> int:
+        """How many addresses there are."""
+        return self._starts[-1]
+
+    def add(self, length: int, blob_start: int, digest: bytes, *, skipped: int = 0) -> None:
+        """Add a chunk of `length` bytes; `close` tells where it ends in the blob.
+
+        Args:
+            length: uncompressed.
+            blob_start: where in the blob its compressed stream begins.
+            digest: of its bytes, sha256.
+            skipped: how many bytes of other chunks the stream makes before them.
+
+        Raises:
+            InvalidContent: it is empty, or too large to be kept in memory.
+        """
+        if not 0 < length <= MAX_CHUNK_BYTES or not 0 <= skipped <= MAX_CHUNK_BYTES:
+            raise InvalidContent(
+                f"layer: a chunk of {length} bytes, {skipped} bytes into a stream"
+            )
+        if len(digest) != DIGEST_BYTES:
+            raise InvalidContent("layer: a chunk without a sha256 digest")
+        self._starts.append(self._starts[-1] + length)
+        self._blob_starts.append(blob_start)
+        self._skipped.append(skipped)
+        self._digests += digest
+
+    def close(self, blob_stop: int) -> None:
+        """Say that there are no more, and that streams lie before byte `blob_stop` of the blob.
+
+        A stream ends where the next one begins, at the latest.
+
+        Raises:
+            InvalidContent: a stream begins elsewhere.
+        """
+        edges = sorted({*self._blob_starts, blob_stop})
+        if edges[-1] > blob_stop or blob_stop in self._blob_starts:
+            raise InvalidContent("layer: a chunk lies behind the end of what is compressed")
+        following = dict(itertools.pairwise(edges))
+        stops = array("Q")
+        for number, start in enumerate(self._blob_starts):
+            made = self._skipped[number] + self.length(number)
+            stops.append(min(following[start], start + made + made // 100 + _SLACK_BYTES))
+        self._blob_stops = stops
+
+    def start(self, number: int) -> int:
+        """Return the first address of a chunk."""
+        return self._starts[number]
+
+    def length(self, number: int) -> int:
+        """Return how many bytes a chunk has."""
+        return self._starts[number + 1] - self._starts[number]
+
+    def blob_range(self, number: int) -> tuple[int, int]:
+        """Return the bytes [start, stop) of the blob from which a chunk is made."""
+        return self._blob_starts[number], self._blob_stops[number]
+
+    def span(self, start: int, stop: int) -> range:
+        """Return the chunks that have the addresses [start, stop).
+
+        Raises:
+            InvalidContent: there are no such addresses.
+        """
+        if not 0 <= start < stop <= self.size:
+            raise InvalidContent(f"layer: no chunks for bytes {start} to {stop} of {self.size}")
+        first = bisect.bisect_right(self._starts, start) - 1
+        return range(first, bisect.bisect_left(self._starts, stop))
+
+    def is_right(self, number: int, content: bytes | memoryview) -> bool:
+        """Tell whether these are the bytes of a chunk."""
+        at = number * DIGEST_BYTES
+        return hashlib.sha256(content).digest() == self._digests[at : at + DIGEST_BYTES]
+
+    def decode(self, numbers: range, compressed: bytes | memoryview) -> Iterator[bytes]:
+        """Yield the bytes of chunks that one stream makes, verified, one after the other.
+
+        Args:
+            numbers: of chunks that begin at one place of the blob.
+            compressed: what the blob has from there on.
+
+        Raises:
+            ContentMismatch: that part of the blob is not what the table was made of; what was
+                yielded before is right.
+        """
+        made = bytearray()
+        pieces = iter(open_decompressor(compressed).feed(compressed))
+        for number in numbers:
+            start = self._skipped[number]
+            stop = start + self.length(number)
+            try:
+                while len(made) < stop and (piece := next(pieces, None)) is not None:
+                    made += piece
+            except InvalidContent as error:
+                raise ContentMismatch(f"chunk {number} of a layer is damaged: {error}") from error
+            content = bytes(memoryview(made)[start:stop])
+            if not self.is_right(number, content):
+                raise ContentMismatch(f"chunk {number} of a layer is not what its digest says")
+            yield content
