@@ -57,8 +57,10 @@ class Pace:
         """How many streams are to share what is read in order.
 
         Two at most before a range was answered as one: where ranges are ignored, each is the
-        whole blob once more.
+        whole blob once more. One again as soon as an answer is quick: those before were held up.
         """
+        if self.latency_seconds < FAR_SECONDS:
+            return 1
         return self._streams if self._takes_ranges else min(2, self._streams)
 
     @property

@@ -75,6 +75,15 @@ def test_a_source_of_which_that_is_not_known_is_asked_by_two_first() -> None:
     assert pace.streams == 4
 
 
+def test_an_answer_that_was_held_up_does_not_make_a_long_way() -> None:
+    pace = Pace(4)
+    pace.answered(0.05, is_part=False)
+    pace.judge(50e6, 0)
+    assert pace.streams == 2
+    pace.answered(0.002, is_part=True)
+    assert pace.streams == 1
+
+
 def test_a_part_takes_several_round_trips_to_come() -> None:
     pace = tried(10e6, 40e6)
     assert pace.part_bytes == pytest.approx(8e6)
