@@ -25,7 +25,9 @@ from tests.support.publish import digest_of
 
 CASES = [
     *("first-bytes", "first-bytes-slow", "first-bytes-far", "random-read"),
-    *("cold-read", "warm-read", "find-packed", "packed-member", "packed-copy"),
+    "far-read",
+    *("cold-read", "warm-read", "find-packed", "list-many"),
+    *("packed-member", "packed-copy"),
     *("commit-file", "commit-tree"),
 ]
 BENCH = Path(__file__).parent.parent / "scripts" / "bench"
@@ -216,7 +218,7 @@ def test_an_unknown_case_is_refused_with_the_names_of_all() -> None:
 def test_a_small_run_gives_all_cases_in_json_and_leaves_nothing(tmp_path: Path) -> None:
     out, data = tmp_path / "report.json", tmp_path / "data"
     data.mkdir()
-    sizes = ["--size", "8", "--files", "300", "--runs", "1"]
+    sizes = ["--size", "8", "--files", "300", "--many", "1000", "--runs", "1"]
     done = subprocess.run(
         [sys.executable, BENCH, *sizes, "--directory", data, "--json", out],
         capture_output=True,
@@ -228,7 +230,7 @@ def test_a_small_run_gives_all_cases_in_json_and_leaves_nothing(tmp_path: Path) 
     document = json.loads(out.read_text())
     assert document["version"] == 1
     assert document["failures"] == []
-    assert document["options"] == {"runs": 1, "size": 8, "files": 300}
+    assert document["options"] == {"runs": 1, "size": 8, "files": 300, "many": 1000}
     cases = {case["name"]: case for case in document["cases"]}
     assert list(cases) == CASES
     for case in cases.values():

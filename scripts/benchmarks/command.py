@@ -12,8 +12,10 @@ from typing import Protocol
 
 from scripts.benchmarks import machine, pagecache, plot
 from scripts.benchmarks.case import Case
+from scripts.benchmarks.distance import FarRead
 from scripts.benchmarks.finding import FindPacked
 from scripts.benchmarks.lab import Lab, daemon_log
+from scripts.benchmarks.many import ListMany
 from scripts.benchmarks.mount import mount_points
 from scripts.benchmarks.processes import ProgramFailed
 from scripts.benchmarks.reading import ColdRead, WarmRead
@@ -44,9 +46,11 @@ CASES: Mapping[str, Kind] = {
     FirstBytesSlow.name: FirstBytesSlow,
     FirstBytesFar.name: FirstBytesFar,
     RandomRead.name: RandomRead,
+    FarRead.name: FarRead,
     ColdRead.name: ColdRead,
     WarmRead.name: WarmRead,
     FindPacked.name: FindPacked,
+    ListMany.name: ListMany,
     PackedMember.name: PackedMember,
     PackedCopy.name: PackedCopy,
     CommitFile.name: CommitFile,
@@ -57,6 +61,7 @@ _COPIES_OF_MODEL = 6  # the file, the registry's, an upload, the draft, the riva
 _DIRECTORY = Path("/var/tmp")  # noqa: S108 - on disk; a private directory is made in it
 _LOG_SHOWN = 4000  # characters
 _BYTES_PER_TREE_FILE = 200_000
+_BYTES_PER_SMALL_FILE = 1_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,14 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(directory: Path, options: argparse.Namespace) -> Report:
     described = machine.describe(directory)
     results: list[CaseResult] = []
-    with Lab(directory, options.size, options.files, options.option) as lab:
+    sizes = options.size, options.files
+    with Lab(directory, *sizes, options.option, options.many) as lab:
         for name in options.cases or CASES:
             case = CASES[name](lab)
             results.append(run_case(case, options.runs, _progress))
             if results[-1].failure is not None:
                 _progress(daemon_log(directory)[-_LOG_SHOWN:])
     facts: dict[str, int | str] = {"runs": options.runs, "size": options.size}
-    facts["files"] = options.files
+    facts |= {"files": options.files, "many": options.many}
     return Report(described, facts, results, _notes())
 
 
@@ -129,6 +135,7 @@ def _lacking(options: argparse.Namespace) -> list[str]:
     if not Path("/dev/fuse").exists():
         lacking.append("/dev/fuse is missing: the kernel module fuse is not loaded")
     needed = _COPIES_OF_MODEL * (options.size << 20) + options.files * _BYTES_PER_TREE_FILE
+    needed += options.many * _BYTES_PER_SMALL_FILE
     free = shutil.disk_usage(options.directory).free
     if free < needed:
         lacking.append(
@@ -147,6 +154,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--runs", type=_positive, default=3, metavar="N", help="rounds (default: %(default)s)")
     add("--size", type=_positive, default=1024, metavar="MIB", help="the large file's size")
     add("--files", type=_positive, default=20_000, metavar="N", help="files in the tree")
+    add("--many", type=_positive, default=1_000_000, metavar="N", help="files of list-many")
     add("--directory", type=Path, default=_DIRECTORY, help="holds the data (%(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the report as JSON too")
     add("--text", type=Path, metavar="FILE", help="write the report as text too")

@@ -47,7 +47,7 @@ class Packed:
     files: int
 
 
-class _Hashing(io.RawIOBase):
+class HashingWriter(io.RawIOBase):
     """Passes on what it is given, hashes and counts it. Closing it closes nothing else."""
 
     def __init__(self, out: BinaryIO | gzip.GzipFile) -> None:
@@ -57,12 +57,15 @@ class _Hashing(io.RawIOBase):
 
     @property
     def digest(self) -> str:
+        """`sha256:HEX` of what was written."""
         return f"sha256:{self._digest.hexdigest()}"
 
     def writable(self) -> bool:
+        """Tell that it can be written."""
         return True
 
     def write(self, piece: bytes) -> int:  # type: ignore[override]  # all who write have bytes
+        """Write bytes through, hashed."""
         self._digest.update(piece)
         self.size += len(piece)
         return self._out.write(piece)
@@ -72,7 +75,7 @@ def write_model(path: Path, size: int, seed: int = 1) -> Blob:
     """Write `size` bytes that do not compress, as the weights of a model."""
     generator = random.Random(seed)  # noqa: S311 - repeatable, not secret
     with path.open("wb") as file:
-        out = _Hashing(file)
+        out = HashingWriter(file)
         for start in range(0, size, _PIECE):
             out.write(generator.randbytes(min(_PIECE, size - start)))
     return Blob(path, out.digest, out.size)
@@ -126,9 +129,9 @@ def _make_directories(root: Path, count: int, generator: random.Random) -> list[
 def _pack(root: Path, path: Path) -> tuple[Blob, str]:
     """Pack as the reference client does: sorted names below the title, no owners, gzip."""
     with path.open("wb") as file:
-        packed = _Hashing(file)
+        packed = HashingWriter(file)
         with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as zipped:
-            plain = _Hashing(zipped)
+            plain = HashingWriter(zipped)
             with tarfile.open(fileobj=plain, mode="w|", format=tarfile.GNU_FORMAT) as tar:
                 tar.add(root, arcname=root.name, filter=_ownerless)
     return Blob(path, packed.digest, packed.size), plain.digest

@@ -40,6 +40,7 @@ class Lab:
         directory: where everything is, on one filesystem: a cache is as fast as a rival's file.
         model_mebibytes: the size of the large file.
         tree_files: how many files the tree has.
+        many_files: how many files are in the largest directory.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Lab:
         model_mebibytes: int,
         tree_files: int,
         mount_options: Sequence[str] = (),
+        many_files: int = 1_000_000,
     ) -> None:
         self.directory = directory
         self.model_mebibytes = model_mebibytes
         self.tree_files = tree_files
+        self.many_files = many_files
         self._mount_options = mount_options
         self._registry: DockerRegistry | None = None
         self._cleanup = ExitStack()

@@ -53,6 +53,15 @@ def publish_packed(
     return put(registry, Published(registry.host, repository, tag), layer)
 
 
+def publish_blob(
+    registry: DockerRegistry, repository: str, tag: str, title: str, blob: Blob, tar_digest: str
+) -> Published:
+    """Publish an artifact with one packed directory, of which only the tar+gzip is there."""
+    registry.put_blob(repository, blob.path)
+    place = Published(registry.host, repository, tag)
+    return put(registry, place, packed_layer(blob, title, tar_digest))
+
+
 def raw_layer(blob: Blob, title: str) -> Mapping[str, object]:
     """Return the descriptor of a file."""
     return _layer(blob, "application/vnd.oci.image.layer.v1.tar", {TITLE: title})
