@@ -18,7 +18,8 @@ _ANSWERS = 8
 FAR_SECONDS = 0.01
 FAST_BYTES_PER_SECOND = 200e6  # which no further stream will better
 GAIN = 1.2
-_TRIPS = 8  # in which slow start brings a stream to its speed
+_EPOCH_TRIPS = 5  # in which slow start brings a stream near its speed
+_PART_TRIPS = 8
 _LEAST_SECONDS = 0.4
 _REST_SECONDS = 60.0
 _MOST_PART_BYTES = 8 * 1024 * 1024
@@ -43,7 +44,7 @@ class Pace:
     def __init__(self, most: int) -> None:
         self._most = most
         self._answers: deque[float] = deque(maxlen=_ANSWERS)
-        self._rate = 0.0  # of one stream
+        self._rate = 0.0  # of one stream, the best so far
         self._trial: _Trial | None = None
         self._rests_until = 0.0
         self._takes_ranges: bool | None = None  # not known yet
@@ -71,7 +72,7 @@ class Pace:
     @property
     def epoch_seconds(self) -> float:
         """How long to look before a judgement."""
-        return max(_LEAST_SECONDS, _TRIPS * self.latency_seconds)
+        return max(_LEAST_SECONDS, _EPOCH_TRIPS * self.latency_seconds)
 
     @property
     def part_bytes(self) -> int:
@@ -79,7 +80,7 @@ class Pace:
 
         So much that the wait for its answer is small against what it takes to come.
         """
-        wanted = int(self._rate * _TRIPS * self.latency_seconds)
+        wanted = int(self._rate * _PART_TRIPS * self.latency_seconds)
         return max(_LEAST_PART_BYTES, min(_MOST_PART_BYTES, wanted))
 
     def answered(self, seconds: float, *, is_part: bool) -> None:
@@ -101,10 +102,10 @@ class Pace:
 
     def judge(self, bytes_per_second: float, now: float) -> None:
         """Hear what came in an epoch in which readers waited for nothing else; decide anew."""
-        self._rate = bytes_per_second / self.streams
+        self._rate = max(self._rate, bytes_per_second / self.streams)
         trial = self._trial
         if trial is None:
-            if self._may_try(now):
+            if bytes_per_second < FAST_BYTES_PER_SECOND and self._may_try(now):
                 self._trial = _Trial(bytes_per_second)
                 self._streams = self._most
         elif not trial.has_settled:  # half of it was the beginning of the new ones
@@ -121,7 +122,6 @@ class Pace:
             self._takes_ranges is not False
             and self._streams < self._most
             and self.latency_seconds >= FAR_SECONDS
-            and self._rate < FAST_BYTES_PER_SECOND
             and now >= self._rests_until
         )
 

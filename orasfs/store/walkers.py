@@ -165,7 +165,9 @@ class Walkers:
             if walker.is_ending:
                 return None  # its end is news
             walker.join(gap, want.ahead, near=size)
-            walker.curtail(ceiling(walker.position + self._errand.pace.part_bytes, size))
+            part = self._errand.pace.part_bytes
+            if walker.stop - walker.position > 2 * part:
+                walker.curtail(ceiling(walker.position + part, size))
             place = walker.stop
         return None
 

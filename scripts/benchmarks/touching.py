@@ -16,6 +16,7 @@ from scripts.benchmarks.case import Better, Comparison, Contender, Gauge, Verifi
 from scripts.benchmarks.lab import MODEL_TITLE, Lab
 from scripts.benchmarks.link import Link, Traffic
 from scripts.benchmarks.processes import run, timed
+from scripts.benchmarks.publish import Published
 from scripts.benchmarks.reading import CURL_PULL, ORAS, verify
 from scripts.benchmarks.session import Session
 from scripts.benchmarks.shaping import Shape
@@ -61,7 +62,10 @@ class FirstBytes:
     def prepare(self) -> None:
         """Publish the layer, and lay the link."""
         self._link = self._lab.link(self.shape)
-        self._far = replace(self._lab.published_model, host=self._link.host)
+        there = replace(self._lab.published_model, host=self._link.host)
+        self._url = there.blob_url(self._lab.model.digest)
+        # A mount of the repository: it need not be found out which one the path names.
+        self._far = Published(f"{there.host}/{there.repository}", "", there.tag)
         self._target = self._lab.fresh_directory("download")
         with self._lab.model.path.open("rb") as file:
             self._expected = file.read(_HEAD_BYTES)
@@ -108,7 +112,7 @@ class FirstBytes:
 
     def _remount(self) -> None:
         self._session.clear()
-        self._session.remount(self._far)
+        self._session.remount(self._far, "plain_http")
         self._taken()
 
     def _head(self) -> float:
@@ -124,9 +128,8 @@ class FirstBytes:
         self._traffic.append(self._taken())
 
     def _range(self) -> float:
-        url = self._far.blob_url(self._lab.model.digest)
         span = f"0-{_HEAD_BYTES - 1}"
-        return timed(["curl", "-sSf", "-r", span, "-o", self._output, url])
+        return timed(["curl", "-sSf", "-r", span, "-o", self._output, self._url])
 
     def _verify_bytes(self) -> None:
         if self._output.read_bytes() != self._expected:
