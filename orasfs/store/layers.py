@@ -287,10 +287,12 @@ class LayerStore:
     def _enter(
         self, layer: PackedLayer, unpacked: unpack.Unpacked, ranged: RangedLayer | None = None
     ) -> OpenLayer:
+        directory = self._directory(layer.descriptor.digest)
+        ranged = ranged or self._tocs.ranged(unpacked.chunks, layer.descriptor, directory)
         opened = OpenLayer(unpacked, self, self._store, self._limiter, layer, ranged)
         self._alive[layer.descriptor.digest] = opened
         self._recent[layer.descriptor.digest] = opened
-        self._store.touch(self._directory(layer.descriptor.digest) / "slab")
+        self._store.touch(directory / "slab")
         return opened
 
     def _directory(self, digest: Digest) -> Path:

@@ -1,6 +1,7 @@
 """Readers of the file members of a layer: parts of its slab or of a blob, zeros between them."""
 
 import bisect
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Protocol
 
 import trio
 
-from orasfs.errors import StorageFailure
+from orasfs.errors import StorageFailure, Unsupported
 from orasfs.store import disk
 from orasfs.tree.layerindex import Extent, Place
 from orasfs.tree.layers import TarReader
@@ -148,7 +149,8 @@ class MemberReader:
         if files is None or fd < 0:
             tar = owner.tar_reader()
             if tar is not None:
-                return await _read_tar(tar, pieces, count)
+                with contextlib.suppress(Unsupported):  # the source gives no parts: all of it then
+                    return await _read_tar(tar, pieces, count)
             files = await owner.obtain(stop)
             fd = self._open(files)
         if fd < 0:  # evicted since, or before the pass that was waited for

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import trio
 
+from orasfs.errors import Unsupported
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStreamer
@@ -121,10 +122,19 @@ class OpenLayer:
         """Return random access into the layer, if there is any."""
         if self.source is None or self.ranged is None:
             return None
+        if not (self.source.is_trusted or self.ranged.is_only):
+            return None  # it may be mirrors, which are asked for no parts
         return self.ranged.reader(self.source)
 
     async def obtain(self, stop: int) -> Files:
-        """Have the layer passed again, as far as byte `stop` of the tar."""
+        """Have the layer passed again, as far as byte `stop` of the tar.
+
+        Raises:
+            Unsupported: the index is not of the tar, so that a pass would be of no use.
+        """
+        if self.ranged is not None and self.ranged.is_only:
+            raise Unsupported(f"layer {self.layer.descriptor.digest}: it can only be had in parts")
+        self.ranged = None  # who comes here was given no parts
         unpacking = await self._opener.restore(self)
         if unpacking is not None:
             await unpacking.wait_until(lambda: unpacking.position >= stop)

@@ -28,17 +28,24 @@ _MAX_MADE_BYTES = 32 * 1024 * 1024
 _MAX_GAP_BYTES = 64 * 1024  # between chunks, that is fetched rather than asked around
 _MAX_GAP_CHUNKS = 8
 _HELD_BYTES = 32 * 1024 * 1024
+_FETCHES = 8  # at once
 _EDGES = 16  # readers that are followed
 
 
 @dataclass(frozen=True, slots=True)
 class Ranging:
-    """What all ranged layers share."""
+    """What all ranged layers share.
+
+    Attributes:
+        limiter: of threads that read files.
+        fetches: of those that wait for the network.
+    """
 
     nursery: trio.Nursery
     limiter: trio.CapacityLimiter
     counters: Counters
     is_stopping: threading.Event
+    fetches: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(_FETCHES))
 
 
 @dataclass(slots=True, eq=False)
@@ -56,12 +63,15 @@ class RangedLayer:
     Args:
         parts: its chunks on disk.
         ranging: what all share.
+        is_only: whether nothing else knows where the layer's bytes are, so that passing it again
+            would be of no use.
     """
 
-    def __init__(self, parts: Parts, ranging: Ranging) -> None:
+    def __init__(self, parts: Parts, ranging: Ranging, *, is_only: bool = False) -> None:
         self._parts = parts
         self._chunks = parts.chunks
         self._ranging = ranging
+        self.is_only = is_only
         self._good = bytearray(len(parts.chunks))  # 1 where the file has a chunk, verified
         self._held: LRUCache[int, bytes] = LRUCache(_HELD_BYTES, getsizeof=len)
         self._flying: dict[int, _Flight] = {}
@@ -128,7 +138,7 @@ class RangedLayer:
             if chunks.start(stop + 1) > made_stop:
                 break
             end, stop = max(end, end_of_next), stop + 1
-        self._edges[stop] = min(max(2 * ahead, _FIRST_AHEAD_BYTES), _MAX_FETCH_BYTES)
+        self._edges[stop] = min(max(2 * (end - begin), _FIRST_AHEAD_BYTES), _MAX_FETCH_BYTES)
         flight = _Flight(range(number, stop))
         self._flying.update(dict.fromkeys(flight.numbers, flight))
         self._ranging.nursery.start_soon(self._fly, flight, source)
@@ -146,7 +156,7 @@ class RangedLayer:
         work = partial(self._parts.obtain, flight.numbers, source, ranging.is_stopping.is_set)
         try:
             outcome = await trio.to_thread.run_sync(
-                work, limiter=ranging.limiter, abandon_on_cancel=True
+                work, limiter=ranging.fetches, abandon_on_cancel=True
             )
             for number in outcome.good:
                 self._good[number] = 1

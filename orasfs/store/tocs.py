@@ -34,6 +34,7 @@ from orasfs.store.layout import InPlace
 from orasfs.store.parts import Parts
 from orasfs.store.rangedlayer import RangedLayer, Ranging
 from orasfs.store.unpack import Unpacked
+from orasfs.tree.chunktable import ChunkTable
 from orasfs.tree.layerindex import LayerIndex
 from orasfs.tree.node import PackedLayer
 from orasfs.tree.toc import (
@@ -114,8 +115,17 @@ class Tocs:
             self._useless[descriptor.digest] = None
             logger.warning("layer is read whole: digest=%s reason=%s", descriptor.digest, error)
             return None
+        unpacked = Unpacked(index, -1, ())
         parts = Parts(contents.chunks, descriptor, directory, self._store)
-        return Listed(Unpacked(index, -1, ()), RangedLayer(parts, self._ranging))
+        return Listed(unpacked, RangedLayer(parts, self._ranging, is_only=True))
+
+    def ranged(
+        self, chunks: ChunkTable | None, descriptor: Descriptor, directory: Path
+    ) -> RangedLayer | None:
+        """Return random access into a layer that was unpacked once, if its table is known."""
+        if chunks is None:
+            return None
+        return RangedLayer(Parts(chunks, descriptor, directory, self._store), self._ranging)
 
     def _read(self, place: TocPlace, descriptor: Descriptor, source: BlobStreamer) -> Contents:
         kept = self._kept(place.digest)
@@ -158,5 +168,5 @@ class Tocs:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(
-            work, limiter=self._ranging.limiter, abandon_on_cancel=True
+            work, limiter=self._ranging.fetches, abandon_on_cancel=True
         )

@@ -1,8 +1,9 @@
 """Unpacked layers on disk: what is there, and how it is found whole or not at all.
 
 Owns orasfs/layers/<algorithm>/<hex>/ in the cache: `slab`, the bytes of the layer's small files
-one after the other; `summary`, which tells what the other two must be; and `index`, whose rename
-is the commit. Files from a mebibyte on are blobs of their own below blobs/, named by the index.
+one after the other; `index.chunks`, if the blob can be read from several places; `summary`, which
+tells what the others must be; and `index`, whose rename is the commit. Files from a mebibyte on
+are blobs of their own below blobs/, named by the index.
 Runs of zeros are holes, so that a gigabyte of zeros costs nearly nothing. Blocking; knows no trio
 and no network. What is written here is made by `orasfs.store.unpacker`.
 
@@ -23,9 +24,11 @@ import msgspec
 from orasfs.errors import InvalidContent, InvalidName
 from orasfs.oci.digest import Digest
 from orasfs.store import disk, ingest, leases
+from orasfs.tree.chunktable import ChunkTable
 from orasfs.tree.compression import open_decompressor
 from orasfs.tree.layerindex import LayerIndex
 
+CHUNKS_NAME = "index.chunks"
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -35,6 +38,7 @@ class _Summary(msgspec.Struct, frozen=True):
     tars: tuple[str, ...]  # digests of the uncompressed tar, each of another algorithm
     index: str  # digest of the index, sha256
     slab_size: int
+    chunks: str = ""  # digest of the table of chunks, "" if there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +48,13 @@ class Unpacked:
     Attributes:
         slab_fd: the open slab, -1 if it is not there.
         tar_digests: of the uncompressed tar, those that are known.
+        chunks: of the tar, for reading it by ranges of the blob, if that can be done.
     """
 
     index: LayerIndex
     slab_fd: int
     tar_digests: tuple[Digest, ...]
+    chunks: ChunkTable | None = None
 
 
 def open_unpacked(directory: Path, *, max_index_bytes: int | None = None) -> Unpacked | None:
@@ -67,7 +73,8 @@ def open_unpacked(directory: Path, *, max_index_bytes: int | None = None) -> Unp
         return None
     if index.slab_size != summary.slab_size:
         return None
-    return Unpacked(index, open_slab(directory, index), digests)
+    chunks = _read_chunks(directory / CHUNKS_NAME, summary.chunks) if summary.chunks else None
+    return Unpacked(index, open_slab(directory, index), digests, chunks)
 
 
 def open_slab(directory: Path, index: LayerIndex) -> int:
@@ -90,6 +97,7 @@ def commit(
     slab_size: int,
     tar_digests: Iterable[Digest],
     ingest_directory: Path,
+    chunks: bytes = b"",
 ) -> None:
     """Give a slab that is on disk its final name, and write its summary and its index.
 
@@ -100,29 +108,38 @@ def commit(
         slab_size: in bytes.
         tar_digests: of the uncompressed tar.
         ingest_directory: where the files are until they are complete.
+        chunks: the table of the layer's chunks, if it has one.
 
     Raises:
         OSError: the disk failed, which is the caller's to translate.
     """
     fd, path = ingest.open_private(ingest_directory)
     try:
-        sha256 = hashlib.sha256()
-        offset = 0
-        for section in sections:
-            disk.write_fully(fd, section, offset)
-            sha256.update(section)
-            offset += len(section)
-        os.fsync(fd)
-        tars = tuple(map(str, tar_digests))
-        summary = _Summary(tars, f"sha256:{sha256.hexdigest()}", slab_size)
+        of_index = f"sha256:{_write_sections(fd, sections)}"
+        of_chunks = str(Digest.of(chunks)) if chunks else ""
+        summary = _Summary(tuple(map(str, tar_digests)), of_index, slab_size, of_chunks)
         directory.mkdir(parents=True, exist_ok=True)
         slab.rename(directory / "slab")
+        if chunks:
+            _write(directory / CHUNKS_NAME, chunks, ingest_directory)
         _write(directory / "summary", msgspec.json.encode(summary), ingest_directory)
         path.rename(directory / "index")
         disk.sync_directory(directory)
     finally:
         path.unlink(missing_ok=True)
         os.close(fd)
+
+
+def _write_sections(fd: int, sections: Iterable[bytes | bytearray]) -> str:
+    """Write the parts of an index and make them durable; return their sha256 in hex."""
+    sha256 = hashlib.sha256()
+    offset = 0
+    for section in sections:
+        disk.write_fully(fd, section, offset)
+        sha256.update(section)
+        offset += len(section)
+    os.fsync(fd)
+    return sha256.hexdigest()
 
 
 def hash_tar(blob_fd: int, algorithm: str, check_stop: Callable[[], None]) -> Digest:
@@ -166,6 +183,15 @@ def _write(target: Path, content: bytes, ingest_directory: Path) -> None:
     finally:
         path.unlink(missing_ok=True)
         os.close(fd)
+
+
+def _read_chunks(path: Path, digest: str) -> ChunkTable | None:
+    """Read a table of chunks; None if it is not what it was: then the layer is passed again."""
+    try:
+        content = path.read_bytes()
+        return ChunkTable.from_bytes(content) if str(Digest.of(content)) == digest else None
+    except (OSError, InvalidContent):
+        return None
 
 
 def _map(path: Path, digest: str, max_bytes: int | None) -> memoryview | None:

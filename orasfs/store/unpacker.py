@@ -17,7 +17,8 @@ from orasfs.oci.digest import Digest
 from orasfs.store import disk, unpack
 from orasfs.store.cas import ContentStore
 from orasfs.store.memberfiles import MemberFiles
-from orasfs.tree.compression import Decompressor, open_decompressor
+from orasfs.tree.chunktable import ChunkMaker
+from orasfs.tree.compression import Decompressor, is_plain, open_decompressor
 from orasfs.tree.indexbuilder import IndexBuilder
 from orasfs.tree.tar import TarScanner
 
@@ -49,6 +50,7 @@ class Unpacker:
         self._store = store
         self._on_progress = on_progress
         self._decompressor: Decompressor | None = None
+        self._chunks: ChunkMaker | None = None
         self._files = MemberFiles(store)
         self._scanner = TarScanner(self._files)
         names = dict.fromkeys(("sha256", algorithm))
@@ -78,10 +80,9 @@ class Unpacker:
         while self.offset < stop:
             size = min(_CHUNK_BYTES, stop - self.offset)
             chunk = unpack.read_chunk(self._fd, self.offset, size)
-            if self._decompressor is None:
-                self._decompressor = open_decompressor(chunk)
-            for piece in self._decompressor.feed(chunk):
-                self._take(piece)
+            decompressor = self._decompressor or self._begin(chunk)
+            for piece in decompressor.feed(chunk):
+                self._take(piece, decompressor.stream_start)
             self.offset += len(chunk)
 
     def finish(self, directory: Path) -> None:
@@ -91,9 +92,7 @@ class Unpacker:
             InvalidContent: it ends in the middle of something.
             StorageFull: the disk is full.
         """
-        if self._decompressor is None:
-            self._decompressor = open_decompressor(b"")
-        self._decompressor.finish()
+        (self._decompressor or self._begin(b"")).finish()
         sections = self._scanner.sections()
         builder = self._scanner.builder
         with disk.translated(f"unpack into {directory}"):
@@ -108,6 +107,7 @@ class Unpacker:
                 builder.slab_size,
                 digests,
                 self._store.ingest_directory,
+                self._table(),
             )
 
     def open_blob(self, number: int) -> int | None:
@@ -127,7 +127,19 @@ class Unpacker:
         os.close(self._fd)
         self._files.close()
 
-    def _take(self, piece: bytes | memoryview) -> None:
+    def _begin(self, chunk: bytes) -> Decompressor:
+        self._decompressor = open_decompressor(chunk)
+        self._chunks = ChunkMaker(is_plain=is_plain(chunk))
+        return self._decompressor
+
+    def _table(self) -> bytes:
+        """Return the table of the layer's chunks, empty if it can only be read from its top."""
+        table = None if self._chunks is None else self._chunks.finish(self.offset)
+        return b"" if table is None else table.to_bytes()
+
+    def _take(self, piece: bytes | memoryview, stream_start: int) -> None:
+        if self._chunks is not None:
+            self._chunks.take(stream_start, piece)
         for each in self._hashes.values():
             each.update(piece)
         self._scanner.feed(piece)

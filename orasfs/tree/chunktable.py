@@ -6,28 +6,44 @@ themselves. Here they are in one address space, one after the other: chunk N has
 for one that is known by a table of contents only (`orasfs.tree.toc`) they are made up, since such
 a table does not say where in the tar a file is. Pure: knows no disk and no network.
 
+The binary form, little-endian: a header (`_HEADER`), the addresses of the chunks and the end of
+the last, where in the blob each begins (64 bits each), and their digests (sha256).
+
 INVARIANT: `decode` gives bytes of the digest that the table has for them, or raises.
 """
 
 import bisect
 import hashlib
 import itertools
+import struct
+import sys
 from array import array
 from collections.abc import Iterator
 
 from orasfs.errors import ContentMismatch, InvalidContent
 from orasfs.tree.compression import open_decompressor
 
+CHUNK_BYTES = 1024 * 1024  # of a layer that is passed: at least so many, where streams are short
 MAX_CHUNK_BYTES = 8 * 1024 * 1024
 DIGEST_BYTES = 32  # of sha256
 # What compression adds at most to what it cannot make smaller, with headers.
 _SLACK_BYTES = 64 * 1024
+_MIN_CHUNKS = 2
+_MAGIC = b"ORASFSCT"
+_VERSION = 1
+# …; whether it is plain; chunks; where in the blob they end
+_HEADER = struct.Struct("<8sHHIQ")
 
 
 class ChunkTable:
-    """The chunks of one layer; made by adding them in order of their addresses."""
+    """The chunks of one layer; made by adding them in order of their addresses.
 
-    def __init__(self) -> None:
+    Args:
+        is_plain: whether the blob is not compressed.
+    """
+
+    def __init__(self, *, is_plain: bool = False) -> None:
+        self._is_plain = is_plain
         self._starts = array("Q", [0])
         self._blob_starts = array("Q")
         self._blob_stops = array("Q")
@@ -69,10 +85,11 @@ class ChunkTable:
         self._skipped.append(skipped)
         self._digests += digest
 
-    def close(self, blob_stop: int) -> None:
+    def close(self, blob_stop: int, *, is_exact: bool = False) -> None:
         """Say that there are no more, and that streams lie before byte `blob_stop` of the blob.
 
-        A stream ends where the next one begins, at the latest.
+        A stream ends where the next one begins; unless `is_exact`, there may be something else
+        behind it, which is not fetched if it is much.
 
         Raises:
             InvalidContent: a stream begins elsewhere.
@@ -84,7 +101,8 @@ class ChunkTable:
         stops = array("Q")
         for number, start in enumerate(self._blob_starts):
             made = self._skipped[number] + self.length(number)
-            stops.append(min(following[start], start + made + made // 100 + _SLACK_BYTES))
+            most = blob_stop if is_exact else start + made + made // 100 + _SLACK_BYTES
+            stops.append(min(following[start], most))
         self._blob_stops = stops
 
     def start(self, number: int) -> int:
@@ -127,7 +145,7 @@ class ChunkTable:
                 yielded before is right.
         """
         made = bytearray()
-        pieces = iter(open_decompressor(compressed).feed(compressed))
+        pieces = self._pieces(compressed)
         for number in numbers:
             start = self._skipped[number]
             stop = start + self.length(number)
@@ -140,3 +158,105 @@ class ChunkTable:
             if not self.is_right(number, content):
                 raise ContentMismatch(f"chunk {number} of a layer is not what its digest says")
             yield content
+
+    def _pieces(self, compressed: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        if self._is_plain:
+            return iter((compressed,))
+        return iter(open_decompressor(compressed).feed(compressed))
+
+    def to_bytes(self) -> bytes:
+        """Return the table in its binary form; its chunks are at the beginning of streams."""
+        if any(self._skipped) or not len(self):
+            raise ValueError("this table has no binary form")
+        head = _HEADER.pack(_MAGIC, _VERSION, self._is_plain, len(self), self._blob_stops[-1])
+        numbers = (_little(numbers) for numbers in (self._starts, self._blob_starts))
+        return b"".join((head, *numbers, self._digests))
+
+    @classmethod
+    def from_bytes(cls, buffer: bytes) -> "ChunkTable":
+        """Return the table that `to_bytes` gave.
+
+        Raises:
+            InvalidContent: it is none, or of another version.
+        """
+        if len(buffer) < _HEADER.size:
+            raise InvalidContent("layer chunks: truncated")
+        magic, version, is_plain, count, blob_stop = _HEADER.unpack_from(buffer)
+        sizes = (8 * (count + 1), 8 * count, DIGEST_BYTES * count)
+        if (magic, version) != (_MAGIC, _VERSION) or _HEADER.size + sum(sizes) != len(buffer):
+            raise InvalidContent("layer chunks: not a table of this version")
+        stops = list(itertools.accumulate(sizes, initial=_HEADER.size))
+        starts, blob_starts = (
+            _from_little(buffer[first:last]) for first, last in itertools.pairwise(stops[:3])
+        )
+        table = cls(is_plain=bool(is_plain))
+        for number in range(count):
+            at = stops[2] + number * DIGEST_BYTES
+            length = starts[number + 1] - starts[number]
+            table.add(length, blob_starts[number], buffer[at : at + DIGEST_BYTES])
+        table.close(blob_stop, is_exact=True)
+        return table
+
+
+class ChunkMaker:
+    """Makes the table of a layer that passes, if its blob can be read from several places.
+
+    Args:
+        is_plain: whether the blob is not compressed.
+    """
+
+    def __init__(self, *, is_plain: bool) -> None:
+        self._is_plain = is_plain
+        self._table: ChunkTable | None = ChunkTable(is_plain=is_plain)
+        self._begin = self._stream = self._length = 0
+        self._hash = hashlib.sha256()
+
+    def __repr__(self) -> str:
+        return f"<ChunkMaker {self._table}>"
+
+    def take(self, stream_start: int, piece: bytes | memoryview) -> None:
+        """Take the next bytes of the tar, and where the stream began that made them."""
+        if self._table is None:
+            return
+        if stream_start != self._stream:
+            self._stream = stream_start
+            if self._length >= CHUNK_BYTES:
+                self._end(stream_start)
+        self._hash.update(piece)
+        self._length += len(piece)
+        if self._length > MAX_CHUNK_BYTES:
+            self._table = None  # one long stream
+
+    def finish(self, blob_size: int) -> ChunkTable | None:
+        """Return the table of all that passed; None if it would be of no use: of one chunk."""
+        if self._length:
+            self._end(blob_size)
+        table, self._table = self._table, None
+        if table is None or len(table) < _MIN_CHUNKS:
+            return None
+        table.close(blob_size, is_exact=True)
+        return table
+
+    def _end(self, blob_stop: int) -> None:
+        """End a chunk, whose streams end at `blob_stop`."""
+        if self._table is None:
+            return
+        if blob_stop - self._begin > 2 * MAX_CHUNK_BYTES:
+            self._table = None  # streams that make next to nothing
+            return
+        self._table.add(self._length, self._begin, self._hash.digest())
+        self._begin, self._length, self._hash = blob_stop, 0, hashlib.sha256()
+
+
+def _little(numbers: "array[int]") -> bytes:
+    copied = numbers[:]
+    if sys.byteorder == "big":
+        copied.byteswap()
+    return copied.tobytes()
+
+
+def _from_little(buffer: bytes) -> "array[int]":
+    numbers = array("Q", buffer)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers

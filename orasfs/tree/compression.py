@@ -38,6 +38,14 @@ Chunk = bytes | bytearray | memoryview
 class Decompressor(Protocol):
     """Decompresses one blob from its first byte to its last."""
 
+    @property
+    def stream_start(self) -> int:
+        """Where in the blob the stream begins that made the last piece.
+
+        It can be decompressed from there without what is before it.
+        """
+        ...
+
     def feed(self, chunk: Chunk) -> Iterator[bytes | memoryview]:
         """Take the next bytes and yield what they make, in pieces of at most a mebibyte.
 
@@ -72,13 +80,25 @@ def open_decompressor(first_bytes: Chunk) -> Decompressor:
     return _Plain()
 
 
+def is_plain(first_bytes: Chunk) -> bool:
+    """Tell whether a blob that begins so is not compressed; see `open_decompressor`."""
+    return isinstance(open_decompressor(first_bytes), _Plain)
+
+
 class _Plain:
     """Passes everything."""
+
+    def __init__(self) -> None:
+        self.stream_start = 0
+        self._passed = 0
 
     def feed(self, chunk: Chunk) -> Iterator[memoryview]:
         view = memoryview(chunk)
         for start in range(0, len(view), MAX_PIECE_BYTES):
-            yield view[start : start + MAX_PIECE_BYTES]
+            piece = view[start : start + MAX_PIECE_BYTES]
+            self.stream_start = self._passed
+            self._passed += len(piece)
+            yield piece
 
     def finish(self) -> None:
         pass
@@ -111,14 +131,18 @@ class _Framed:
         self._stream = new_stream()
         self._is_between = False  # a stream has ended, and nothing of another has come
         self._is_padding = False
+        self._fed = 0
+        self.stream_start = 0
 
     def feed(self, chunk: Chunk) -> Iterator[bytes]:
         view = memoryview(chunk)
         for start in range(0, len(view), _INPUT_BYTES):
             data: Chunk = view[start : start + _INPUT_BYTES]
+            self._fed += len(data)
             while data and not self._is_followed_by_padding(data):
                 if self._is_between:
                     self._stream = self._new_stream()
+                    self.stream_start = self._fed - len(data)
                 yield from self._pieces(data)
                 data = self._stream.unused_data if self._stream.eof else b""
                 self._is_between = self._stream.eof

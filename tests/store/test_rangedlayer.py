@@ -1,0 +1,151 @@
+"""Layers whose bytes are gone from the cache while their index stayed: they are read by ranges."""
+
+import gzip
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from orasfs.errors import ConnectionRefused, ContentMismatch
+from orasfs.store.repository import CachedRepository
+from orasfs.tree.node import PackedLayer
+from tests.fakes.source import MemorySource
+from tests.store.test_passing import content, directory, file, repository_at, tar_of
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MIB = 1 << 20
+FILES = {f"docs/{number:02}": os.urandom(700_000) for number in range(8)}
+FILES["docs/large"] = os.urandom(3 * MIB)
+TAR = tar_of(directory("docs"), *(file(name, data) for name, data in FILES.items()))
+
+
+def pieces() -> list[bytes]:
+    return [TAR[start : start + MIB] for start in range(0, len(TAR), MIB)]
+
+
+BLOBS = {
+    "plain": TAR,
+    "gzip": b"".join(gzip.compress(piece, 1) for piece in pieces()),
+    "zstd": b"".join(map(zstd.compress, pieces())),
+}
+
+
+def evict(root: Path, *, keep_blob: bool = False) -> None:
+    """Take all bytes of layers out of the cache, and leave indexes."""
+    for found in root.glob("orasfs/layers/*/*/slab"):
+        found.unlink()
+    for found in root.glob("blobs/*/*"):
+        if not (keep_blob and found.stat().st_size == len(BLOBS["plain"])):
+            found.unlink()
+
+
+async def evicted(root: Path, source: MemorySource, form: str) -> PackedLayer:
+    """Unpack a layer, and let its bytes go."""
+    layer = PackedLayer(source.add_blob(BLOBS[form]), "docs")
+    async with repository_at(root, source) as (repository, _):
+        await repository.open_layer(layer)
+    evict(root)
+    source.streams.clear()
+    source.bytes_sent = 0
+    return layer
+
+
+async def check(repository: CachedRepository, layer: PackedLayer, name: str) -> None:
+    opened = await repository.open_layer(layer)
+    assert await content(opened, name) == FILES[name]
+
+
+@pytest.mark.parametrize("form", BLOBS)
+async def test_one_file_is_read_without_the_rest(tmp_path: Path, form: str) -> None:
+    source = MemorySource()
+    layer = await evicted(tmp_path, source, form)
+    async with repository_at(tmp_path, source) as (repository, _):
+        await check(repository, layer, "docs/05")
+        assert len(source.streams) == 1
+        assert source.bytes_sent < 2.1 * MIB
+        await check(repository, layer, "docs/05")
+        assert len(source.streams) == 1, "it is kept"
+        await check(repository, layer, "docs/large")
+    source.open_error = ConnectionRefused("down")
+    async with repository_at(tmp_path, source) as (repository, _):
+        await check(repository, layer, "docs/large")
+
+
+@pytest.mark.parametrize("form", BLOBS)
+async def test_all_files_are_read_side_by_side(tmp_path: Path, form: str) -> None:
+    source = MemorySource()
+    layer = await evicted(tmp_path, source, form)
+    async with repository_at(tmp_path, source) as (repository, _):
+        async with trio.open_nursery() as nursery:
+            for name in FILES:
+                nursery.start_soon(check, repository, layer, name)
+        assert source.bytes_sent < 1.1 * len(BLOBS[form]), "no byte is fetched twice"
+
+
+async def test_wrong_bytes_fail_and_right_ones_are_taken_then(tmp_path: Path) -> None:
+    source = MemorySource()
+    layer = await evicted(tmp_path, source, "gzip")
+    wrong = bytearray(BLOBS["gzip"])
+    wrong[len(wrong) // 2] ^= 4
+    source.served[layer.descriptor.digest] = bytes(wrong)
+    failed = set()
+    async with repository_at(tmp_path, source) as (repository, _):
+        for name in FILES:
+            try:
+                await check(repository, layer, name)
+            except ContentMismatch:
+                failed.add(name)
+        assert 0 < len(failed) < 4
+        source.served.clear()
+        for name in FILES:
+            await check(repository, layer, name)
+
+
+@pytest.mark.parametrize("reason", ["no ranges", "mirrors", "no table"])
+async def test_layer_is_passed_again_where_parts_cannot_be_had(
+    tmp_path: Path, reason: str
+) -> None:
+    source = MemorySource()
+    layer = await evicted(tmp_path, source, "gzip")
+    source.ignores_ranges = reason == "no ranges"
+    source.is_trusted = reason != "mirrors"
+    if reason == "no table":
+        damage(tmp_path)
+    async with repository_at(tmp_path, source) as (repository, _):
+        for name in FILES:
+            await check(repository, layer, name)
+    # From byte 0 on the whole is as good as a range; then it is found out.
+    assert len(source.streams) == (3 if reason == "no ranges" else 1)
+    assert source.streams[-1].stop is None
+
+
+def damage(root: Path) -> None:
+    (table,) = root.glob("orasfs/layers/*/*/index.chunks")
+    table.write_bytes(table.read_bytes()[:-1] + b"x")
+
+
+async def test_blob_that_stayed_is_read_instead_of_the_network(tmp_path: Path) -> None:
+    source = MemorySource()
+    layer = PackedLayer(source.add_blob(BLOBS["plain"]), "docs")
+    async with repository_at(tmp_path, source) as (repository, _):
+        await repository.open_layer(layer)
+    evict(tmp_path, keep_blob=True)
+    source.open_error = ConnectionRefused("down")
+    async with repository_at(tmp_path, source) as (repository, _):
+        for name in FILES:
+            await check(repository, layer, name)
+
+
+async def test_reading_on_takes_few_requests(tmp_path: Path) -> None:
+    source = MemorySource()
+    layer = await evicted(tmp_path, source, "zstd")
+    async with repository_at(tmp_path, source) as (repository, _):
+        for name in FILES:
+            await check(repository, layer, name)
+    assert len(source.streams) <= 6
