@@ -2,6 +2,7 @@
 
 Owns the ways in: a file on the cache's disk becomes a blob by a hard link, any other by a copy,
 bytes in memory as they are. All are verified, unless a file is as it was when it was hashed.
+They can be read at once, and are made durable later: nobody waits for the disk.
 Whoever offers a file must not write into it again.
 Knows no network and no trio; blocks.
 """
@@ -73,9 +74,10 @@ def _link(
         if not is_verified:
             incoming.resume(lambda _offset: None)  # hashes what is there
             incoming.verify()
-        incoming.publish()
-    finally:
+    except BaseException:
         incoming.close(keep=False)
+        raise
+    store.pending.add(incoming)
     return True
 
 
@@ -86,6 +88,7 @@ def _copy(store: ContentStore, descriptor: Descriptor, source: BinaryIO) -> None
         while piece := source.read(COPY_BYTES):
             incoming.append(piece)
         incoming.verify()
-        incoming.publish()
-    finally:
+    except BaseException:
         incoming.close(keep=False)
+        raise
+    store.pending.add(incoming)

@@ -118,7 +118,9 @@ class Cache:
     def path_of(self, descriptor: Descriptor) -> Path | None:
         """Return where a whole blob is, None if it is not here."""
         store = self._shared.store
-        return store.path_of(descriptor.digest) if store.has(descriptor) else None
+        if not store.has(descriptor):
+            return None
+        return next(filter(Path.exists, store.places_of(descriptor.digest)), None)
 
     def note_origins(self, registry: str, name: str, digests: Iterable[Digest]) -> None:
         """Remember that a repository has blobs."""
@@ -157,6 +159,8 @@ class Cache:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSE_SECONDS):
             await self._downloads.wait_idle()
             await self._is_recovered.wait()
+            pending = self._shared.store.pending
+            await trio.to_thread.run_sync(pending.close, abandon_on_cancel=True)
             await trio.to_thread.run_sync(self._room.ledger.close, abandon_on_cancel=True)
         self._references.close()
 

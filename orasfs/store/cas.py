@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from orasfs.errors import StorageFailure, StorageFull
@@ -20,6 +21,7 @@ from orasfs.oci.digest import Digest, verify
 from orasfs.store import disk, ingest, leases
 from orasfs.store.chunkfile import ChunkFile, open_chunks
 from orasfs.store.claims import Claim, Claimant, no_claim
+from orasfs.store.pending import PendingBlobs
 from orasfs.store.room import Room
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class ContentStore:
         self._room = room
         self._claim: Claimant = no_claim if room is None else room.claim
         self.ingest_directory = root / "ingest"
+        self.pending = PendingBlobs()
         try:
             self._prepare()
         except (StorageFull, StorageFailure) as error:
@@ -68,8 +71,15 @@ class ContentStore:
         return f"<ContentStore {self.root}>"
 
     def path_of(self, digest: Digest) -> Path:
-        """Return where the blob is, or would be."""
+        """Return the blob's final name, which it has or would have."""
         return self.root / "blobs" / digest.algorithm / digest.hex
+
+    def places_of(self, digest: Digest) -> Iterator[Path]:
+        """Yield where the blob may be, to be tried in this order: it moves one way only."""
+        pending = self.pending.path_of(digest)
+        if pending is not None:
+            yield pending
+        yield self.path_of(digest)
 
     def has(self, descriptor: Descriptor) -> bool:
         """Tell whether the blob is here with the descriptor's size."""
@@ -77,37 +87,40 @@ class ContentStore:
 
     def size_of(self, digest: Digest) -> int | None:
         """Return the size in bytes of the blob that is here, None if there is none."""
-        try:
-            status = self.path_of(digest).stat()
-        except OSError:
-            return None
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
+        for path in self.places_of(digest):
+            with contextlib.suppress(OSError):
+                status = path.stat()
+                return status.st_size if stat.S_ISREG(status.st_mode) else None
+        return None
 
     def open(self, descriptor: Descriptor) -> int | None:
         """Open the blob for reading; None if it is not here with the descriptor's size.
 
         It is not evicted as long as it is open.
         """
-        fd = open_regular(self.path_of(descriptor.digest), descriptor.size)
-        if fd is not None:
-            leases.hold(fd)
-            self.touch(self.path_of(descriptor.digest))
-        return fd
+        for path in self.places_of(descriptor.digest):
+            fd = open_regular(path, descriptor.size)
+            if fd is not None:
+                leases.hold(fd)
+                self.touch(self.path_of(descriptor.digest))
+                return fd
+        return None
 
     def read_bytes(self, descriptor: Descriptor) -> bytes | None:
         """Return a small blob, verified again; None if it is not here.
 
         A damaged one is removed, so that it is fetched anew.
         """
-        if not self.has(descriptor):
+        fd = self.open(descriptor)
+        if fd is None:
             return None
         path = self.path_of(descriptor.digest)
         try:
-            content = path.read_bytes()
+            with os.fdopen(fd, "rb") as file:
+                content = file.read()
         except OSError:
             return None
         if ingest.check_bytes(content, descriptor):
-            self.touch(self.path_of(descriptor.digest))
             return content
         with contextlib.suppress(OSError):  # it is not used in any case
             path.unlink(missing_ok=True)

@@ -49,7 +49,7 @@ class Ingest:
     ) -> None:
         self._fd = fd
         self._claim = claim
-        self._path = path
+        self.path = path
         self._descriptor = descriptor
         self._target = target
         self._verifier = Verifier(descriptor.digest, descriptor.size)
@@ -60,13 +60,18 @@ class Ingest:
     def __repr__(self) -> str:
         return f"<Ingest {self._descriptor.digest} {self.offset}/{self._descriptor.size}>"
 
+    @property
+    def digest(self) -> Digest:
+        """What its bytes are to have."""
+        return self._descriptor.digest
+
     def open_reader(self) -> int:
         """Return a new descriptor for reading the file; the caller closes it.
 
         It is an open file of its own, so that it does not keep the lock.
         """
-        with disk.translated(f"open {self._path.name}"):
-            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        with disk.translated(f"open {self.path.name}"):
+            return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
 
     def resume(self, on_progress: Callable[[int], None]) -> None:
         """Hash what an earlier run left; `on_progress` gets the offset and may raise to stop.
@@ -74,8 +79,8 @@ class Ingest:
         Raises:
             StorageFailure: the disk failed.
         """
-        with disk.translated(f"resume {self._path.name}"):
-            chunkmapfile.flatten(self._fd, self._path, self._descriptor.size)
+        with disk.translated(f"resume {self.path.name}"):
+            chunkmapfile.flatten(self._fd, self.path, self._descriptor.size)
             if os.fstat(self._fd).st_size > self._descriptor.size:
                 os.ftruncate(self._fd, 0)
             while content := os.pread(self._fd, _CHUNK_BYTES, self.offset):
@@ -97,7 +102,7 @@ class Ingest:
         if self._follower is None or end > self._descriptor.size:
             self._catch_up()
             self._verifier.update(content)
-        with disk.translated(f"write {self._path.name}"):
+        with disk.translated(f"write {self.path.name}"):
             disk.write_fully(self._fd, content, self.offset)
         self.offset = end
         if self._follower is not None:
@@ -125,7 +130,7 @@ class Ingest:
         Raises:
             StorageFull: the disk is full, which a disk may say as late as here.
         """
-        publish(self._fd, self._path, self._target, self._descriptor)
+        publish(self._fd, self.path, self._target, self._descriptor)
 
     def close(self, *, keep: bool) -> None:
         """Let go of the file; the bytes of one that was not published stay if `keep`."""
@@ -134,8 +139,8 @@ class Ingest:
         if self._follower is not None:
             self._follower.abandon()
         if not keep:
-            with disk.translated(f"remove {self._path.name}"):
-                unlink_if_same(self._fd, self._path)
+            with disk.translated(f"remove {self.path.name}"):
+                unlink_if_same(self._fd, self.path)
         os.close(self._fd)
         self._fd = -1
         if self._claim is not None:

@@ -50,11 +50,13 @@ def file(tmp_path: Path) -> Path:
 
 
 def _is_clean(store: ContentStore) -> bool:
+    store.pending.close()
     return list(store.ingest_directory.iterdir()) == []
 
 
 def test_a_file_on_the_same_disk_becomes_the_blob_itself(store: ContentStore, file: Path) -> None:
     adopt(store, _descriptor(), _File(file))
+    store.pending.close()
     blob = store.path_of(_descriptor().digest)
     assert blob.samefile(file)
     assert store.read_bytes(_descriptor()) == CONTENT
@@ -69,6 +71,7 @@ def test_a_file_that_cannot_be_linked_is_copied(
 
     monkeypatch.setattr(os, "link", refuse)
     adopt(store, _descriptor(), _File(file))
+    store.pending.close()
     assert not store.path_of(_descriptor().digest).samefile(file)
     assert store.read_bytes(_descriptor()) == CONTENT
     assert _is_clean(store)
@@ -106,6 +109,7 @@ def test_a_file_that_is_as_it_was_when_it_was_hashed_is_not_read_again(
 
     monkeypatch.setattr("orasfs.store.ingest.Ingest.resume", refuse)
     adopt(store, _descriptor(), _File(file), FileState.of(file.stat()))
+    store.pending.close()
     assert store.path_of(_descriptor().digest).samefile(file)
 
 

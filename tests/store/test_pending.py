@@ -1,0 +1,160 @@
+"""A blob that was made here can be read before the disk has it, and has its name afterwards."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from orasfs.errors import StorageFull
+from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
+from orasfs.store.adopt import adopt
+from orasfs.store.cas import ContentStore
+from orasfs.store.ingest import Ingest
+from orasfs.store.pending import MAX_PENDING
+from tests.conftest import ExpectLog
+
+CONTENT = b"made here" * 1000
+BLOB = Descriptor("text/plain", Digest.of(CONTENT), len(CONTENT))
+
+
+class _File:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.size = path.stat().st_size
+
+    def open(self) -> BinaryIO:
+        return self._path.open("rb", buffering=0)
+
+
+class _SlowDisk:
+    """Has nothing durable before it may go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.may_go_on = threading.Event()
+        publish = Ingest.publish
+
+        def publish_slowly(incoming: Ingest) -> None:
+            self.may_go_on.wait(30)
+            publish(incoming)
+
+        monkeypatch.setattr(Ingest, "publish", publish_slowly)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[_SlowDisk]:
+    slow = _SlowDisk(monkeypatch)
+    yield slow
+    slow.may_go_on.set()
+
+
+@pytest.fixture
+def store(tmp_path: Path, disk: _SlowDisk) -> Iterator[ContentStore]:
+    store = ContentStore(tmp_path / "cache")
+    yield store
+    disk.may_go_on.set()
+    store.pending.close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> _File:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    return _File(path)
+
+
+def test_a_blob_is_read_before_it_is_durable_and_has_no_final_name_until_then(
+    store: ContentStore, disk: _SlowDisk, file: _File
+) -> None:
+    adopt(store, BLOB, file)
+    assert store.has(BLOB)
+    assert store.read_bytes(BLOB) == CONTENT
+    assert not store.path_of(BLOB.digest).exists()
+    disk.may_go_on.set()
+    store.pending.close()
+    assert store.path_of(BLOB.digest).read_bytes() == CONTENT
+    assert store.read_bytes(BLOB) == CONTENT
+    assert list(store.places_of(BLOB.digest)) == [store.path_of(BLOB.digest)]
+    assert list(store.ingest_directory.iterdir()) == []
+
+
+def test_a_reader_who_saw_it_pending_finds_it_when_it_has_moved(
+    store: ContentStore, disk: _SlowDisk, file: _File
+) -> None:
+    adopt(store, BLOB, file)
+    places = store.places_of(BLOB.digest)
+    first = next(places)
+    disk.may_go_on.set()
+    store.pending.close()
+    assert not first.exists()
+    assert next(places).read_bytes() == CONTENT
+
+
+def test_what_the_disk_refuses_late_is_not_kept_and_leaves_nothing(
+    store: ContentStore,
+    disk: _SlowDisk,
+    file: _File,
+    monkeypatch: pytest.MonkeyPatch,
+    expect_log: ExpectLog,
+) -> None:
+    expect_log(logging.WARNING, "not kept .*no space left")
+
+    def refuse(_incoming: Ingest) -> None:
+        raise StorageFull("no space left on the disk")
+
+    monkeypatch.setattr(Ingest, "publish", refuse)
+    adopt(store, BLOB, file)
+    disk.may_go_on.set()
+    store.pending.close()
+    assert not store.has(BLOB)
+    assert list(store.ingest_directory.iterdir()) == []
+
+
+def test_a_process_that_dies_meanwhile_leaves_what_the_next_removes(
+    store: ContentStore, disk: _SlowDisk, file: _File
+) -> None:
+    adopt(store, BLOB, file)
+    path = store.pending.path_of(BLOB.digest)
+    assert path is not None
+    left = path.with_name("orasfs-0123456789abcdef01234567.tmp")
+    left.write_bytes(CONTENT)  # as after a crash: nobody holds it
+    again = ContentStore(store.root)
+    assert not again.has(BLOB)
+    assert not left.exists()
+    assert path.exists()  # somebody holds it
+    disk.may_go_on.set()
+    store.pending.close()
+
+
+def test_many_wait_for_the_disk(store: ContentStore, disk: _SlowDisk, tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def bring() -> None:
+        for number in range(MAX_PENDING + 1):
+            path = tmp_path / f"file-{number}"
+            path.write_bytes(b"%d" % number)
+            content = path.read_bytes()
+            descriptor = Descriptor("text/plain", Digest.of(content), len(content))
+            adopt(store, descriptor, _File(path))
+        ended.set()
+
+    thread = threading.Thread(target=bring)
+    thread.start()
+    assert not ended.wait(0.2)
+    disk.may_go_on.set()
+    thread.join(30)
+    assert ended.is_set()
+    store.pending.close()
+
+
+def test_a_closed_store_keeps_nothing_more(
+    store: ContentStore, disk: _SlowDisk, file: _File
+) -> None:
+    disk.may_go_on.set()
+    store.pending.close()
+    adopt(store, BLOB, file)
+    assert not store.has(BLOB)
+    assert list(store.ingest_directory.iterdir()) == []
