@@ -14,6 +14,7 @@ from orasfs.vfs import xattrs
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import CONTROL_NAME
 from orasfs.vfs.nodes.base import Listed, Node, Opened
+from orasfs.vfs.nodes.view import LayerSeries
 from orasfs.vfs.operations import (
     ROOT_INO,
     Attr,
@@ -27,6 +28,7 @@ from orasfs.vfs.operations import (
 from orasfs.vfs.tables import DirectoryHandle, Tables
 
 READDIR_BATCH = 192  # about what the kernel's buffer takes
+WHOLE_BYTES = 64 * 1024  # up to which a file is given whole, read or not
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT
 
 
@@ -63,6 +65,18 @@ class AtOnce:
         if opened.digest is not None:
             self._mount.verification.opened(opened.digest, opened.reader)
         return self._tables.open_file(node, opened)
+
+    def whole_now(self, fh: Fh) -> bytes | None:
+        """Return all of a small member of a layer, once."""
+        handle = self._tables.files.get(fh)
+        serial, reader = handle.node.serial, handle.opened.reader
+        if serial is None or not 0 < reader.size <= WHOLE_BYTES:
+            return None
+        series = serial.series
+        if not isinstance(series, LayerSeries) or not series.give(serial.ordinal):
+            return None
+        with self._tables.remembering(handle.node, "read"):
+            return reader.read_now(0, reader.size)
 
     def opendir_now(self, ino: Ino) -> Fh | None:
         """Open a directory if that needs no waiting."""

@@ -155,6 +155,13 @@ class Operations(Protocol):
         """Read up to `size` bytes; fewer mean the end of the file."""
         ...
 
+    def whole_now(self, fh: Fh) -> bytes | None:
+        """Return all of a small file for a cache that will not ask for it then.
+
+        None the next time, if the bytes are not at hand, and of what may change.
+        """
+        ...
+
     def backing_fd(self, fh: Fh) -> int | None:
         """Return a descriptor of a file with exactly these bytes, verified, if there is one now.
 

@@ -6,6 +6,7 @@ empty           a file of none                     link      a symlink to `plain
 dir/            a directory of 300 files           caf\udce9 a name that is no UTF-8
 raise-NAME      lookup raises orasfs.errors.NAME   raise-bug raises what nobody foresaw
 hang-lookup     a lookup that never ends            slow-lookup a file that is found late
+given           a file of other bytes than those that the kernel is given unasked
 backed          a file that is in another file, too, whose bytes are others, to tell them apart
     hide-backing, show-backing  lookups that take that other file away, and give it back
     replace-plain   a lookup that replaces the bytes of `plain` and tells the kernel
@@ -41,6 +42,7 @@ PLAIN = b"plain text\n"
 REPLACED = b"other text\n"
 SLOW = bytes(range(256)) * 2048  # 512 KiB: several requests
 ASKED = b"asked of the filesystem\n" * 1000
+GIVEN = b"given to the kernel once".ljust(len(ASKED), b"!")
 BACKING = b"read from a backing file" * 1000
 CHILDREN = 300
 SLOW_LOOKUP_SECONDS = 1.0
@@ -60,6 +62,7 @@ def _nodes() -> dict[str, FakeNode]:
         "plain": FakeNode(stat.S_IFREG | 0o644, PLAIN),
         "empty": FakeNode(stat.S_IFREG | 0o600),
         "slow": FakeNode(stat.S_IFREG | 0o755, SLOW),
+        "given": FakeNode(stat.S_IFREG | 0o644, ASKED),
         "backed": FakeNode(stat.S_IFREG | 0o644, ASKED),
         "slow-lookup": FakeNode(stat.S_IFREG | 0o644, PLAIN),
         "hang": FakeNode(stat.S_IFREG | 0o644, SLOW),
@@ -165,6 +168,9 @@ class FakeOperations(Unchangeable):
         path = self._path(self.open_handles[fh])
         await trio.sleep(math.inf if path == "hang" else 0.001)
         return self._nodes[path].content[offset : offset + size]
+
+    def whole_now(self, fh: Fh) -> bytes | None:
+        return GIVEN if self._path(self.open_handles[fh]) == "given" else None
 
     def backing_fd(self, fh: Fh) -> int | None:
         is_backed = self._path(self.open_handles[fh]) == "backed" and self._has_backing

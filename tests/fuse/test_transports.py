@@ -44,7 +44,7 @@ def errno_of(path: Path, action: str) -> str:
 
 def test_a_listing_has_every_name_once(top: Path) -> None:
     assert sorted(path.name for path in top.iterdir()) == sorted(
-        ["plain", "empty", "slow", "hang", "backed", "link", "caf\udce9", "dir"]
+        ["plain", "empty", "slow", "hang", "given", "backed", "link", "caf\udce9", "dir"]
     )
     assert sorted(path.name for path in (top / "dir").iterdir()) == [
         f"{n:03}" for n in range(fake.CHILDREN)

@@ -158,3 +158,17 @@ async def test_other_directories_are_listed_by_their_nodes(
             fh = await mount.filesystem.opendir((await mount.stat(path)).ino)
             assert take_members(mount, fh) is None
             mount.filesystem.releasedir(fh)
+
+
+async def test_a_small_member_of_a_layer_is_had_whole_once(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    big = tar_of({"docs": None, "docs/a": b"a", "docs/b": b"b" * 100_000, "docs/none": b""})
+    repository.push(repository.packed(big, "docs"), repository.layer(b"raw", "raw"), tag="v1")
+    async with mounted(registries) as mount:
+        filesystem, found = mount.filesystem, []
+        for path in ("docs/a", "docs/a", "docs/b", "docs/none", "raw"):
+            file = await filesystem.open((await mount.stat(f"a/v1/{path}")).ino, os.O_RDONLY)
+            found.append(filesystem.whole_now(file.fh))
+            filesystem.release(file.fh)
+        assert found == [b"a", None, None, None, None]

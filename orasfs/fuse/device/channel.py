@@ -2,7 +2,8 @@
 
 Owns the descriptor and the buffer. Knows the frame of a message and nothing of what is in it.
 
-INVARIANT: `receive` and `reply` never wait; notifications may, and come from a thread.
+INVARIANT: `receive` and `reply` never wait; notifications may, and come from a thread. `store` is
+one that does not, if its condition is kept.
 """
 
 import errno
@@ -10,7 +11,7 @@ import fcntl
 import logging
 import os
 
-from orasfs.fuse.device import wire
+from orasfs.fuse.device import replies, wire
 from orasfs.fuse.device.negotiation import MAX_TRANSFER_BYTES
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,17 @@ class Channel:
         """
         header = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(body), code, 0)
         os.writev(self._fd, (header, body))
+
+    def store(self, ino: int, content: bytes) -> None:
+        """Give the kernel the first bytes of an inode. It is harmless if they are not taken.
+
+        Waits while the kernel wants any of them from us: so only before an inode's one open is
+        answered, when nobody else has it open and nothing of it can be asked for.
+        """
+        try:
+            self.notify(wire.Notification.STORE, replies.store(ino, content))
+        except OSError as error:
+            logger.debug("the kernel takes no bytes ino=%d error=%s", ino, error)
 
     def open_backing(self, fd: int) -> int:
         """Register a file for the kernel to read by itself; return its number, from 1.

@@ -49,6 +49,7 @@ class ReadHandlers:
         encoder: knows whose the files are.
         files: what is open.
         drop_pages: lets the kernel forget the pages of an inode; returns at once.
+        store: gives the kernel all bytes of an inode that nobody reads; returns at once.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class ReadHandlers:
         encoder: Encoder,
         files: OpenFiles,
         drop_pages: Callable[[Ino], None],
+        store: Callable[[Ino, bytes], None],
     ) -> None:
         self._operations = operations
         self._encoder = encoder
         self._files = files
         self._drop_pages = drop_pages
+        self._store = store
 
     def lookup_now(self, request: Named) -> Answer | None:
         """Find a name that is at hand."""
@@ -115,8 +118,16 @@ class ReadHandlers:
         """Return how a file was opened."""
         backing_fd = None if request.may_change else self._operations.backing_fd(file.fh)
         flags, backing_id = self._files.add(request.ino, file, backing_fd)
+        if not request.may_change and not backing_id and self._files.is_alone(request.ino):
+            self._give(request.ino, file.fh)
         body = replies.opened(file.fh, flags | Opened.NOFLUSH, backing_id)
         return Answer(body, partial(self._close, file.fh))
+
+    def _give(self, ino: Ino, fh: Fh) -> None:
+        """Give the kernel a small file with its open: a read, and a look at its time, fewer."""
+        content = self._operations.whole_now(fh)
+        if content:
+            self._store(ino, content)
 
     def read_now(self, request: Read) -> Answer | None:
         """Read what is at hand."""

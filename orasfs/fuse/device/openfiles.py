@@ -87,6 +87,11 @@ class OpenFiles:
         inode = self._inodes[ino] = _Inode(backing_id=backing_id)
         return self._add_passed(ino, inode, file), backing_id
 
+    def is_alone(self, ino: Ino) -> bool:
+        """Tell whether one file of an inode is open, cached: then nothing of it is being read."""
+        inode = self._inodes.get(ino)
+        return inode is not None and inode.cached == 1
+
     def check_writable(self, ino: Ino) -> None:
         """Refuse to have a file written that is passed through.
 

@@ -161,6 +161,11 @@ def invalidate_inode(ino: int) -> bytes:
     return wire.INVAL_INODE_OUT.pack(ino, 0, 0)
 
 
+def store(ino: int, content: bytes) -> bytes:
+    """Return the notification of an inode's first bytes."""
+    return wire.STORE_OUT.pack(ino, 0, len(content), 0) + content
+
+
 def invalidate_entry(parent: int, name: bytes) -> bytes:
     """Return the notification that a name is to be dropped."""
     return wire.INVAL_ENTRY_OUT.pack(parent, len(name), 0) + name + b"\0"

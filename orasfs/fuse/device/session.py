@@ -82,7 +82,7 @@ def make_server(
     encoder = Encoder(os.getuid(), os.getgid())
     wants_passthrough = may_pass_through()
     files = OpenFiles(channel if wants_passthrough else None)
-    readers = ReadHandlers(operations, encoder, files, notifier.invalidate_content)
+    readers = ReadHandlers(operations, encoder, files, notifier.invalidate_content, channel.store)
     changers = ChangeHandlers(operations, encoder, files)
     routes = {**read_routes(readers), **change_routes(changers)}
     return Server(channel, readers, routes, wants_passthrough=wants_passthrough)

@@ -101,6 +101,7 @@ class Notification(IntEnum):
 
     INVAL_INODE = 2
     INVAL_ENTRY = 3
+    STORE = 4
 
 
 FSYNC_DATA_ONLY = 1 << 0
@@ -145,6 +146,7 @@ INIT_OUT = Struct("=IIIIHHIIHHIIH22x")
 
 # What notifications hold.
 INVAL_INODE_OUT = Struct("=Qqq")  # ino, off, len
+STORE_OUT = Struct("=QQII")  # nodeid, offset, size, 0; then the bytes
 INVAL_ENTRY_OUT = Struct("=QII")  # parent, namelen, flags; then the name and a zero byte
 
 # ioctl(2) on the device: _IOW(229, 1, struct fuse_backing_map) and _IOW(229, 2, uint32_t).

@@ -81,7 +81,7 @@ class LayerSeries:
         index: of the layer; stays good when the layer is put away.
     """
 
-    __slots__ = ("_ancestry", "_inside", "index", "key", "layer")
+    __slots__ = ("_ancestry", "_given", "_inside", "index", "key", "layer")
 
     def __init__(self, key: Key, inside: Inside, layer: PackedLayer, index: LayerIndex) -> None:
         self.key = key
@@ -89,6 +89,7 @@ class LayerSeries:
         self.layer = layer
         self._inside = inside
         self._ancestry: Ancestry | None = None
+        self._given = bytearray()
 
     def __repr__(self) -> str:
         return f"<LayerSeries {self._inside.artifact} {self.layer.root!r}>"
@@ -111,6 +112,15 @@ class LayerSeries:
         branch = merge.LayerBranch(self.layer, ordinal)
         directory = merge.only_branch(branch, self.index)
         return ViewNode(key_of(serial), self._inside, directory, serial)
+
+    def give(self, ordinal: int) -> bool:
+        """Note that the bytes of a member are given to the kernel; False if they were before."""
+        if not self._given:
+            self._given = bytearray(len(self))
+        if self._given[ordinal]:
+            return False
+        self._given[ordinal] = True
+        return True
 
     def spot(self, ordinal: int) -> Spot:
         """Return where a member is; of several hard links, one of them."""

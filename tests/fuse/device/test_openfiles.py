@@ -50,6 +50,22 @@ def test_a_file_with_a_backing_file_is_passed_through_and_registered_once() -> N
     assert files.add(INO, file(3), 30) == (Opened.PASSTHROUGH, 2)
 
 
+def test_an_inode_is_alone_as_long_as_one_file_is_open_in_the_kernels_cache() -> None:
+    files = OpenFiles(FakeRegistry())
+    assert not files.is_alone(INO)
+    files.add(INO, file(1), None)
+    assert files.is_alone(INO)
+    files.add(INO, file(2), None)
+    assert not files.is_alone(INO)
+    files.remove(Fh(1))
+    assert files.is_alone(INO)
+    files.remove(Fh(2))
+    files.add(INO, file(3, direct_io=True), None)
+    assert not files.is_alone(INO)
+    files.add(INO, file(4), 30)
+    assert not files.is_alone(INO)
+
+
 def test_while_one_is_cached_all_are_and_the_last_one_is_told() -> None:
     files = OpenFiles(FakeRegistry())
     assert files.add(INO, file(1), None) == (Opened.KEEP_CACHE, 0)

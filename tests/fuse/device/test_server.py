@@ -21,10 +21,10 @@ from orasfs.fuse.device.wire import Opcode
 from orasfs.fuse.notifier import SessionNotifier
 from orasfs.vfs.operations import ROOT_INO, Entry, Ino
 from tests.conftest import ExpectLog
-from tests.fakes.operations import PLAIN, SLOW_LOOKUP_SECONDS, FakeOperations
+from tests.fakes.operations import GIVEN, PLAIN, SLOW_LOOKUP_SECONDS, FakeOperations
 from tests.support.fusemessages import init, message
 
-PLAIN_INO = Ino(2)
+PLAIN_INO, GIVEN_INO = Ino(2), Ino(5)
 
 
 class Kernel:
@@ -111,6 +111,21 @@ async def test_what_is_at_hand_needs_no_task(kernel: Kernel) -> None:
         kernel.ask(Opcode.RELEASE, wire.RELEASE_IN.pack(fh, 0, 0, 0))
         assert await kernel.answers() == [(0, 8, b"")]
         assert not kernel.operations.open_handles
+        kernel.leave()
+
+
+async def test_a_small_file_is_given_before_its_open_is_answered_if_nobody_reads_it(
+    kernel: Kernel,
+) -> None:
+    async with kernel.served():
+        for unique in (2, 4):
+            kernel.ask(
+                Opcode.OPEN, wire.OPEN_IN.pack(os.O_RDONLY, 0), ino=GIVEN_INO, unique=unique
+            )
+        given, *opened = await kernel.answers()
+        head = wire.STORE_OUT.pack(GIVEN_INO, 0, len(GIVEN), 0)
+        assert given == (-wire.Notification.STORE, 0, head + GIVEN)
+        assert [unique for _, unique, _ in opened] == [2, 4]
         kernel.leave()
 
 

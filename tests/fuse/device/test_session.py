@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orasfs.fuse.options import may_pass_through
-from tests.fakes.operations import ASKED, BACKING, PLAIN
+from tests.fakes.operations import ASKED, BACKING, GIVEN, PLAIN
 from tests.support.mounted import Mounted, run
 
 pytestmark = pytest.mark.fuse
@@ -47,6 +47,11 @@ def test_the_kernel_reads_a_file_with_a_backing_file_by_itself(top: Path) -> Non
 
 
 @privileged
+def test_a_file_that_was_given_with_its_open_is_not_asked_for(top: Path) -> None:
+    assert (top / "given").read_bytes() == GIVEN
+    assert (top / "given").read_bytes() == GIVEN
+
+
 def test_opens_that_live_together_agree(top: Path) -> None:
     """A file that was opened to be cached is cached until its last one is closed."""
     ask(top, "hide-backing")
