@@ -9,7 +9,6 @@ by, where one stream takes all that there is, or where it is the link itself tha
 only cost requests. So it is tried, and given up if it does not help.
 """
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -43,7 +42,7 @@ class Pace:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._answers: deque[float] = deque(maxlen=_ANSWERS)
+        self._answers: tuple[float, ...] = ()  # replaced, since threads add to it
         self._rate = 0.0  # of one stream, the best so far
         self._trial: _Trial | None = None
         self._rests_until = 0.0
@@ -90,7 +89,7 @@ class Pace:
             seconds: from the question to the first byte.
             is_part: whether it was a range that does not begin with the blob.
         """
-        self._answers.append(seconds)
+        self._answers = (*self._answers[1 - _ANSWERS :], seconds)
         if is_part and self._takes_ranges is None:
             self._takes_ranges = True
 
