@@ -64,6 +64,10 @@ class RecordFlag(IntFlag):
     OWN = 4  # a blob of its own: `place` is its number; without it, an offset in the slab
 
 
+# As plain numbers: each operation on a flag makes another object, and there are many.
+_IMPLICIT, _SPARSE, _OWN = int(RecordFlag.IMPLICIT), int(RecordFlag.SPARSE), int(RecordFlag.OWN)
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """`length` bytes at `tar_offset` of the tar are those at `file_offset` in the file."""
@@ -193,7 +197,7 @@ class LayerIndex:
 
     def is_implicit(self, ordinal: int) -> bool:
         """Tell whether no member of the tar says anything of this directory itself."""
-        return bool(self._record(ordinal)[9] & RecordFlag.IMPLICIT)
+        return bool(self._record(ordinal)[9] & _IMPLICIT)
 
     def children(self, ordinal: int) -> range:
         """Return the entries of a directory, by name in byte order; empty for other kinds.
@@ -272,7 +276,7 @@ class LayerIndex:
         """Return where a file's bytes are in the tar, in file order, without overlaps."""
         record = self._record(ordinal)
         tar, _, size, _, first, count, _, _, _, flags = record
-        if flags & RecordFlag.SPARSE and first + count > self._counts[2]:
+        if flags & _SPARSE and first + count > self._counts[2]:
             self._damaged(ordinal)
         found = extents_of(record, self._buffer[self._extents :])
         end, stored = 0, tar
@@ -350,7 +354,7 @@ def extents_of(record: tuple[int, ...], table: bytearray | memoryview) -> tuple[
     tar, _, size, _, first, count, _, _, kind, flags = record
     if kind != MemberKind.FILE or not size:
         return ()
-    if not flags & RecordFlag.SPARSE:
+    if not flags & _SPARSE:
         return (Extent(0, tar, size),)
     part = table[first * EXTENT.size : (first + count) * EXTENT.size]
     return tuple(Extent(*fields) for fields in EXTENT.iter_unpack(part))
@@ -359,7 +363,7 @@ def extents_of(record: tuple[int, ...], table: bytearray | memoryview) -> tuple[
 def place_of(record: tuple[int, ...]) -> Place:
     """Return the place of a record of a file."""
     tar, place, _, _, _, _, _, _, _, flags = record
-    return Place(tar, place, 0) if flags & RecordFlag.OWN else Place(tar, None, place)
+    return Place(tar, place, 0) if flags & _OWN else Place(tar, None, place)
 
 
 _KINDS = {int(kind): kind for kind in MemberKind}

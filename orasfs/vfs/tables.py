@@ -7,9 +7,9 @@ INVARIANT: between giving an inode number to an answer and returning the answer 
 that a number is never given back before the kernel has it.
 """
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import TypeVar
 
 from orasfs.errors import (
@@ -37,6 +37,34 @@ _NOT_REMEMBERED = (
     IsADirectory,
     LocalFailure,
 )
+
+
+class Remembering:
+    """Records what fails in a block, which goes on failing; a generator would take thrice as long.
+
+    Args:
+        node: of the artifact.
+        operation: what was asked for.
+    """
+
+    __slots__ = ("_node", "_operation")
+
+    def __init__(self, node: Node, operation: str) -> None:
+        self._node = node
+        self._operation = operation
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Record the failure, if there is one that tells anything of the artifact."""
+        if isinstance(error, OrasfsError) and not isinstance(error, _NOT_REMEMBERED):
+            self._node.errors.record(self._operation, error)
 
 
 @dataclass(slots=True)
@@ -113,12 +141,6 @@ class Tables:
         return Attr(ino, stat.mode, stat.size, *times)
 
     @staticmethod
-    @contextmanager
-    def remembering(node: Node, operation: str) -> Iterator[None]:
+    def remembering(node: Node, operation: str) -> "Remembering":
         """Keep what fails for `.oras/error` of the artifact and its repository."""
-        try:
-            yield
-        except OrasfsError as error:
-            if not isinstance(error, _NOT_REMEMBERED):
-                node.errors.record(operation, error)
-            raise
+        return Remembering(node, operation)

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NoReturn, Protocol, Self, runtime_checkable
+from typing import NoReturn, Protocol, Self
 
 import trio
 
@@ -152,7 +152,6 @@ class Writer(Protocol):
         ...
 
 
-@runtime_checkable
 class Backed(Protocol):
     """An open file that may be, byte for byte, another file, which a transport may hand on."""
 

@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeGuard
 
 from orasfs.errors import InvalidContent
 from orasfs.oci.descriptor import Descriptor
@@ -166,8 +167,13 @@ class SymlinkNode(MemberNode):
 
 
 def _opened(reader: BlobReader, digest: Digest | None = None) -> Opened:
-    backed = reader if isinstance(reader, Backed) else None
+    backed = reader if _is_backed(reader) else None
     return Opened(reader, digest=digest, backed=backed)
+
+
+def _is_backed(reader: BlobReader) -> TypeGuard[Backed]:
+    """Tell what `isinstance` would, which looks at so much that every open would feel it."""
+    return hasattr(reader, "backing_fd")
 
 
 class BrokenNode(Node):
