@@ -6,13 +6,16 @@ blocks under way.
 INVARIANT: the same pieces give the same blob, with however many threads, wherever the compression
 libraries are the same; the content digest does not even depend on them.
 
-gzip is one member with the header of Go's compress/gzip (no name, no time, unknown operating
-system), deflated by zlib in blocks that each know the 32 KiB before them, as pigz does: the blocks
-can be compressed side by side. Not by a library that chooses its code by the processor, because
-then two machines would disagree on the digest. The blob's digest is never the reference client's.
+gzip is one member, deflated by zlib in blocks that each know the 32 KiB before them, as pigz does:
+the blocks can be compressed side by side. Each second block knows nothing of what is before, so
+that a file can be had without all before it; `orasfs.tree.restarts` tells where these blocks are.
+Not by a library that chooses its code by the processor, because then two machines would disagree
+on the digest. The blob's digest is never the reference client's. zstd is frames of 8 MiB, for the
+same reason: shorter ones compress worse.
 """
 
 import hashlib
+import struct
 import sys
 import zlib
 from collections import deque
@@ -27,6 +30,7 @@ from orasfs.errors import StorageFailure
 from orasfs.oci.digest import Digest
 from orasfs.staging.tarwriter import FilePiece, Piece
 from orasfs.staging.tree import ContentKey
+from orasfs.tree import restarts
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -35,10 +39,10 @@ else:
 
 CHUNK_BYTES = 256 * 1024
 BLOCK_BYTES = 512 * 1024  # part of the format: another size gives other digests
+FRAME_BYTES = 8 * 1024 * 1024  # of the tar in a zstd frame
 _WINDOW_BYTES = 32 * 1024
 _BLOCKS_UNDER_WAY = 16
 _GZIP_LEVEL = 6  # what "default" means to both zlib and Go
-_GZIP_HEADER = b"\x1f\x8b\x08\x00" + bytes(5) + b"\xff"
 
 
 class Compression(Enum):
@@ -174,38 +178,47 @@ class _Gzip:
         self._executor = executor
         self._block = bytearray()
         self._before = b""
-        self._under_way: deque[Callable[[], bytes]] = deque()
-        self._header = _GZIP_HEADER
+        self._under_way: deque[tuple[bool, Callable[[], bytes]]] = deque()
+        self._header = restarts.HEAD
+        self._lengths: list[int] = []  # of the stretches, in the blob
         self._crc = 0
         self._size = 0
 
     def compress(self, data: bytes, /) -> bytes:
-        self._crc = zlib.crc32(data, self._crc)
-        self._size += len(data)
         self._block += data
-        while len(self._block) >= BLOCK_BYTES:
+        while len(self._block) > BLOCK_BYTES:
             self._begin(bytes(self._block[:BLOCK_BYTES]), zlib.Z_SYNC_FLUSH)
             del self._block[:BLOCK_BYTES]
         return self._finished(at_most=_BLOCKS_UNDER_WAY)
 
     def flush(self) -> bytes:
         self._begin(bytes(self._block), zlib.Z_FINISH)
-        trailer = self._crc.to_bytes(4, "little") + (self._size % 2**32).to_bytes(4, "little")
-        return self._finished(at_most=0) + trailer
+        made = self._finished(at_most=0)
+        trailer = struct.pack("<II", self._crc, self._size % 2**32)
+        self._lengths[-1] += len(trailer)
+        return made + trailer + restarts.tail(self._lengths)
 
     def _begin(self, block: bytes, mode: int) -> None:
-        before, self._before = self._before, block[-_WINDOW_BYTES:]
+        is_restart = self._size % restarts.STEP_BYTES == 0
+        self._crc = zlib.crc32(block, self._crc)
+        self._size += len(block)
+        before, self._before = b"" if is_restart else self._before, block[-_WINDOW_BYTES:]
         if self._executor is None:
             deflated = _deflate(block, before, mode)
-            self._under_way.append(lambda: deflated)
+            self._under_way.append((is_restart, lambda: deflated))
         else:
-            self._under_way.append(self._executor.submit(_deflate, block, before, mode).result)
+            work = self._executor.submit(_deflate, block, before, mode)
+            self._under_way.append((is_restart, work.result))
 
     def _finished(self, at_most: int) -> bytes:
         """Return the blocks in front, waiting until `at_most` are under way."""
         parts, self._header = [self._header], b""
         while len(self._under_way) > at_most:
-            parts.append(self._under_way.popleft()())
+            is_restart, result = self._under_way.popleft()
+            parts.append(result())
+            if is_restart:
+                self._lengths.append(0)
+            self._lengths[-1] += len(parts[-1])
         return b"".join(parts)
 
 
@@ -214,11 +227,34 @@ def _deflate(block: bytes, before: bytes, mode: int) -> bytes:
     return deflate.compress(block) + deflate.flush(mode)
 
 
+class _Zstd:
+    """zstd frames (RFC 8878)."""
+
+    def __init__(self) -> None:
+        self._compressor = zstd.ZstdCompressor()
+        self._left = FRAME_BYTES
+
+    def compress(self, data: bytes, /) -> bytes:
+        made = bytearray()
+        view = memoryview(data)
+        while view:
+            part, view = view[: self._left], view[self._left :]
+            made += self._compressor.compress(part)
+            self._left -= len(part)
+            if not self._left:
+                made += self.flush()
+        return bytes(made)
+
+    def flush(self) -> bytes:
+        self._left = FRAME_BYTES
+        return self._compressor.flush(zstd.ZstdCompressor.FLUSH_FRAME)
+
+
 def _compressor(compression: Compression, executor: Executor | None) -> _Compressor:
     match compression:
         case Compression.GZIP:
             return _Gzip(executor)
         case Compression.ZSTD:
-            return zstd.ZstdCompressor()
+            return _Zstd()
         case Compression.NONE:
             return _Plain()

@@ -17,7 +17,7 @@ from functools import partial
 import trio
 from cachetools import LRUCache
 
-from orasfs.errors import ContentMismatch
+from orasfs.errors import ContentMismatch, Unsupported
 from orasfs.oci.storage import BlobStreamer
 from orasfs.store.counters import Counters
 from orasfs.store.parts import Outcome, Parts
@@ -118,8 +118,9 @@ class RangedLayer:
             await flight.done.wait()
             outcome = flight.outcome
             if outcome is not None and outcome.error is not None:
-                is_its_own = outcome.failed is None or outcome.failed == number
-                if is_its_own:
+                if outcome.failed == number and self._chunks.is_hint:
+                    raise Unsupported(f"a layer that says where its parts are: {outcome.error}")
+                if outcome.failed is None or outcome.failed == number:
                     raise copy.copy(outcome.error) from outcome.error
 
     def _begin(self, number: int, wanted_stop: int, source: BlobStreamer) -> _Flight:

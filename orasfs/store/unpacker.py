@@ -18,8 +18,9 @@ from orasfs.store import disk, unpack
 from orasfs.store.cas import ContentStore
 from orasfs.store.memberfiles import MemberFiles
 from orasfs.tree.chunktable import ChunkMaker
-from orasfs.tree.compression import Decompressor, is_plain, open_decompressor
+from orasfs.tree.compression import Decompressor, open_decompressor
 from orasfs.tree.indexbuilder import IndexBuilder
+from orasfs.tree.restarts import MAX_TAIL_BYTES
 from orasfs.tree.tar import TarScanner
 
 _CHUNK_BYTES = 1024 * 1024
@@ -129,12 +130,16 @@ class Unpacker:
 
     def _begin(self, chunk: bytes) -> Decompressor:
         self._decompressor = open_decompressor(chunk)
-        self._chunks = ChunkMaker(is_plain=is_plain(chunk))
+        self._chunks = ChunkMaker(chunk)
         return self._decompressor
 
     def _table(self) -> bytes:
         """Return the table of the layer's chunks, empty if it can only be read from its top."""
-        table = None if self._chunks is None else self._chunks.finish(self.offset)
+        if self._chunks is None:
+            return b""
+        start = max(0, self.offset - MAX_TAIL_BYTES)
+        end = unpack.read_chunk(self._fd, start, MAX_TAIL_BYTES)
+        table = self._chunks.finish(self.offset, end)
         return b"" if table is None else table.to_bytes()
 
     def _take(self, piece: bytes | memoryview, stream_start: int) -> None:

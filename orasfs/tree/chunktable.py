@@ -19,9 +19,11 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator
+from enum import IntEnum
 
 from orasfs.errors import ContentMismatch, InvalidContent
-from orasfs.tree.compression import open_decompressor
+from orasfs.tree import restarts
+from orasfs.tree.compression import is_plain, open_decompressor
 
 CHUNK_BYTES = 1024 * 1024  # of a layer that is passed: at least so many, where streams are short
 MAX_CHUNK_BYTES = 8 * 1024 * 1024
@@ -31,19 +33,27 @@ _SLACK_BYTES = 64 * 1024
 _MIN_CHUNKS = 2
 _MAGIC = b"ORASFSCT"
 _VERSION = 1
-# …; whether it is plain; chunks; where in the blob they end
+# …; form; chunks; where in the blob they end
 _HEADER = struct.Struct("<8sHHIQ")
+
+
+class Form(IntEnum):
+    """How a blob is read from where a chunk begins."""
+
+    STREAMS = 0  # as gzip members or zstd frames
+    PLAIN = 1  # as it is
+    RESTARTS = 2  # see `orasfs.tree.restarts`
 
 
 class ChunkTable:
     """The chunks of one layer; made by adding them in order of their addresses.
 
     Args:
-        is_plain: whether the blob is not compressed.
+        form: how the blob is read from where a chunk begins.
     """
 
-    def __init__(self, *, is_plain: bool = False) -> None:
-        self._is_plain = is_plain
+    def __init__(self, form: Form = Form.STREAMS) -> None:
+        self._form = form
         self._starts = array("Q", [0])
         self._blob_starts = array("Q")
         self._blob_stops = array("Q")
@@ -52,6 +62,11 @@ class ChunkTable:
 
     def __repr__(self) -> str:
         return f"<ChunkTable {len(self)} chunks, {self.size} bytes>"
+
+    @property
+    def is_hint(self) -> bool:
+        """Whether the blob itself says where its chunks are, which need not be true."""
+        return self._form is Form.RESTARTS
 
     def __len__(self) -> int:
         """Return the number of chunks."""
@@ -145,7 +160,7 @@ class ChunkTable:
                 yielded before is right.
         """
         made = bytearray()
-        pieces = self._pieces(compressed)
+        pieces = self._pieces(compressed, self.length(numbers.start))
         for number in numbers:
             start = self._skipped[number]
             stop = start + self.length(number)
@@ -159,16 +174,18 @@ class ChunkTable:
                 raise ContentMismatch(f"chunk {number} of a layer is not what its digest says")
             yield content
 
-    def _pieces(self, compressed: bytes | memoryview) -> Iterator[bytes | memoryview]:
-        if self._is_plain:
+    def _pieces(self, compressed: bytes | memoryview, length: int) -> Iterator[bytes | memoryview]:
+        if self._form is Form.PLAIN:
             return iter((compressed,))
+        if self._form is Form.RESTARTS:
+            return iter((restarts.inflate(compressed, length),))
         return iter(open_decompressor(compressed).feed(compressed))
 
     def to_bytes(self) -> bytes:
         """Return the table in its binary form; its chunks are at the beginning of streams."""
         if any(self._skipped) or not len(self):
             raise ValueError("this table has no binary form")
-        head = _HEADER.pack(_MAGIC, _VERSION, self._is_plain, len(self), self._blob_stops[-1])
+        head = _HEADER.pack(_MAGIC, _VERSION, self._form, len(self), self._blob_stops[-1])
         numbers = (_little(numbers) for numbers in (self._starts, self._blob_starts))
         return b"".join((head, *numbers, self._digests))
 
@@ -181,15 +198,16 @@ class ChunkTable:
         """
         if len(buffer) < _HEADER.size:
             raise InvalidContent("layer chunks: truncated")
-        magic, version, is_plain, count, blob_stop = _HEADER.unpack_from(buffer)
+        magic, version, form, count, blob_stop = _HEADER.unpack_from(buffer)
         sizes = (8 * (count + 1), 8 * count, DIGEST_BYTES * count)
-        if (magic, version) != (_MAGIC, _VERSION) or _HEADER.size + sum(sizes) != len(buffer):
+        is_known = (magic, version) == (_MAGIC, _VERSION) and form in iter(Form)
+        if not is_known or _HEADER.size + sum(sizes) != len(buffer):
             raise InvalidContent("layer chunks: not a table of this version")
         stops = list(itertools.accumulate(sizes, initial=_HEADER.size))
         starts, blob_starts = (
             _from_little(buffer[first:last]) for first, last in itertools.pairwise(stops[:3])
         )
-        table = cls(is_plain=bool(is_plain))
+        table = cls(Form(form))
         for number in range(count):
             at = stops[2] + number * DIGEST_BYTES
             length = starts[number + 1] - starts[number]
@@ -202,20 +220,28 @@ class ChunkMaker:
     """Makes the table of a layer that passes, if its blob can be read from several places.
 
     Args:
-        is_plain: whether the blob is not compressed.
+        head: the first bytes of the blob.
     """
 
-    def __init__(self, *, is_plain: bool) -> None:
-        self._is_plain = is_plain
-        self._table: ChunkTable | None = ChunkTable(is_plain=is_plain)
+    def __init__(self, head: bytes) -> None:
+        self._form = Form.STREAMS
+        if is_plain(head):
+            self._form = Form.PLAIN
+        elif restarts.is_announced(head):
+            self._form = Form.RESTARTS
+        self._table: ChunkTable | None = ChunkTable(self._form)
         self._begin = self._stream = self._length = 0
         self._hash = hashlib.sha256()
+        self._stretches: list[tuple[int, bytes]] = []  # whose places are told in the end
 
     def __repr__(self) -> str:
         return f"<ChunkMaker {self._table}>"
 
     def take(self, stream_start: int, piece: bytes | memoryview) -> None:
         """Take the next bytes of the tar, and where the stream began that made them."""
+        if self._form is Form.RESTARTS:
+            self._take_stretches(memoryview(piece))
+            return
         if self._table is None:
             return
         if stream_start != self._stream:
@@ -227,14 +253,25 @@ class ChunkMaker:
         if self._length > MAX_CHUNK_BYTES:
             self._table = None  # one long stream
 
-    def finish(self, blob_size: int) -> ChunkTable | None:
-        """Return the table of all that passed; None if it would be of no use: of one chunk."""
-        if self._length:
+    def finish(self, blob_size: int, end: bytes) -> ChunkTable | None:
+        """Return the table of all that passed; None if it would be of no use: of one chunk.
+
+        Args:
+            blob_size: in bytes.
+            end: the last `restarts.MAX_TAIL_BYTES` of the blob.
+        """
+        stop = blob_size
+        if self._form is Form.RESTARTS:
+            stop = self._finish_stretches(blob_size, end)
+        elif self._length:
             self._end(blob_size)
         table, self._table = self._table, None
         if table is None or len(table) < _MIN_CHUNKS:
             return None
-        table.close(blob_size, is_exact=True)
+        try:
+            table.close(stop, is_exact=True)
+        except InvalidContent:
+            return None  # what the blob says of itself cannot be
         return table
 
     def _end(self, blob_stop: int) -> None:
@@ -246,6 +283,32 @@ class ChunkMaker:
             return
         self._table.add(self._length, self._begin, self._hash.digest())
         self._begin, self._length, self._hash = blob_stop, 0, hashlib.sha256()
+
+    def _take_stretches(self, piece: memoryview) -> None:
+        while piece:
+            part = piece[: restarts.STEP_BYTES - self._length]
+            piece = piece[len(part) :]
+            self._hash.update(part)
+            self._length += len(part)
+            if self._length == restarts.STEP_BYTES:
+                self._end_stretch()
+
+    def _end_stretch(self) -> None:
+        self._stretches.append((self._length, self._hash.digest()))
+        self._length, self._hash = 0, hashlib.sha256()
+
+    def _finish_stretches(self, blob_size: int, end: bytes) -> int:
+        """Enter the stretches where the blob says that they are; return where they end."""
+        if self._length:
+            self._end_stretch()
+        told = restarts.places(end, blob_size)
+        if told is None or self._table is None or len(told[0]) != len(self._stretches):
+            self._table = None
+            return blob_size
+        begins, stop = told
+        for begin, (length, digest) in zip(begins, self._stretches, strict=True):
+            self._table.add(length, begin, digest)
+        return stop
 
 
 def _little(numbers: "array[int]") -> bytes:

@@ -1,9 +1,12 @@
 import gzip
 import hashlib
 import io
+import subprocess
+import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from backports import zstd
@@ -12,8 +15,18 @@ from hypothesis import strategies as st
 
 from orasfs.errors import StorageFailure
 from orasfs.oci.digest import Digest
-from orasfs.staging.layerblob import BLOCK_BYTES, CHUNK_BYTES, Compression, LayerBlob, write_layer
+from orasfs.staging.layerblob import (
+    BLOCK_BYTES,
+    CHUNK_BYTES,
+    FRAME_BYTES,
+    Compression,
+    LayerBlob,
+    write_layer,
+)
 from orasfs.staging.tarwriter import FilePiece, Piece
+from orasfs.tree.chunktable import ChunkMaker
+from orasfs.tree.compression import open_decompressor
+from orasfs.tree.restarts import MAX_TAIL_BYTES, STEP_BYTES
 
 _DECOMPRESS: dict[Compression, Callable[[bytes], bytes]] = {
     Compression.GZIP: gzip.decompress,
@@ -53,9 +66,9 @@ def test_blob_holds_the_pieces_and_has_the_digests_it_says(
     assert _write(pieces, compression)[0] == raw
 
 
-def test_gzip_header_is_the_one_go_writes() -> None:
+def test_gzip_header_tells_no_name_no_time_and_no_system() -> None:
     raw, _ = _write([b"x"], Compression.GZIP)
-    assert raw[:10].hex() == "1f8b08000000000000ff"
+    assert raw[:10].hex() == "1f8b08100000000000ff"
 
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK_BYTES, BLOCK_BYTES + 1, 20 * BLOCK_BYTES + 5])
@@ -68,8 +81,55 @@ def test_gzip_is_the_same_with_many_threads(size: int) -> None:
         assert write_layer(pieces, Compression.GZIP, output, _open, executor) == blob
     assert output.getvalue() == alone
     assert gzip.decompress(alone) == data
-    assert zlib.decompress(alone, 31) == data  # one member, for readers that take only one
-    assert len(alone) <= len(gzip.compress(data, 6)) * 1.01 + 8
+    inflate = zlib.decompressobj(31)
+    assert inflate.decompress(alone) == data  # one member, for readers that take only one
+    assert inflate.eof
+    assert len(alone) <= len(gzip.compress(data, 6)) * 1.01 + 120
+
+
+@pytest.mark.parametrize(
+    ("compression", "step"),
+    [(Compression.GZIP, STEP_BYTES), (Compression.ZSTD, FRAME_BYTES)],
+)
+@pytest.mark.parametrize("surplus", [-1, 0, 1])
+def test_each_part_can_be_had_without_the_others(
+    compression: Compression, step: int, surplus: int
+) -> None:
+    data = b"".join(b"%d," % number for number in range(step // 2))[: 2 * step + surplus]
+    raw, _ = _write([FilePiece(data, len(data), "f")], compression)
+    decompressor = open_decompressor(raw)
+    maker = ChunkMaker(raw)
+    for piece in decompressor.feed(raw):
+        maker.take(decompressor.stream_start, piece)
+    table = maker.finish(len(raw), raw[-MAX_TAIL_BYTES:])
+    assert table is not None
+    assert [table.length(number) for number in range(len(table))] == [
+        min(step, len(data) - start) for start in range(0, len(data), step)
+    ]
+    start, stop = table.blob_range(1)
+    assert [*table.decode(range(1, 2), raw[start:stop])] == [data[step : 2 * step]]
+
+
+@pytest.mark.parametrize(
+    ("compression", "command"), [(Compression.GZIP, "-z"), (Compression.ZSTD, "--zstd")]
+)
+def test_other_tools_read_it_as_one_stream(
+    compression: Compression, command: str, tmp_path: Path
+) -> None:
+    content = b"".join(b"%d," % number for number in range(1_500_000))
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in ("first", "second"):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    raw, _ = _write([buffer.getvalue()], compression)
+    (tmp_path / "layer").write_bytes(raw)
+    subprocess.run(["tar", "-x", command, "-f", "layer"], cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "second").read_bytes() == content
+    if compression is Compression.GZIP:
+        with tarfile.open(fileobj=io.BytesIO(raw), mode="r|gz") as archive:
+            assert archive.getnames() == ["first", "second"]
 
 
 class _Endless:

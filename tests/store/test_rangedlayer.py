@@ -1,6 +1,8 @@
 """Layers whose bytes are gone from the cache while their index stayed: they are read by ranges."""
 
 import gzip
+import io
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -9,7 +11,9 @@ import pytest
 import trio
 
 from orasfs.errors import ConnectionRefused, ContentMismatch
+from orasfs.staging.layerblob import Compression, write_layer
 from orasfs.store.repository import CachedRepository
+from orasfs.tree import restarts
 from orasfs.tree.node import PackedLayer
 from tests.fakes.source import MemorySource
 from tests.store.test_passing import content, directory, file, repository_at, tar_of
@@ -29,7 +33,14 @@ def pieces() -> list[bytes]:
     return [TAR[start : start + MIB] for start in range(0, len(TAR), MIB)]
 
 
+def packed() -> bytes:
+    output = io.BytesIO()
+    write_layer([TAR], Compression.GZIP, output, lambda _: io.BytesIO())
+    return output.getvalue()
+
+
 BLOBS = {
+    "packed": packed(),
     "plain": TAR,
     "gzip": b"".join(gzip.compress(piece, 1) for piece in pieces()),
     "zstd": b"".join(map(zstd.compress, pieces())),
@@ -149,3 +160,23 @@ async def test_reading_on_takes_few_requests(tmp_path: Path) -> None:
         for name in FILES:
             await check(repository, layer, name)
     assert len(source.streams) <= 6
+
+
+async def test_blob_that_tells_wrong_places_is_passed_again(tmp_path: Path) -> None:
+    blob = BLOBS["packed"]
+    told = restarts.places(blob[-restarts.MAX_TAIL_BYTES :], len(blob))
+    assert told is not None
+    begins, stop = told
+    edges = [*begins, stop]
+    edges[2] += 5
+    wrong = [after - before for before, after in itertools.pairwise(edges)]
+    source = MemorySource()
+    BLOBS["wrong"] = blob[:stop] + restarts.tail(wrong)
+    try:
+        layer = await evicted(tmp_path, source, "wrong")
+    finally:
+        del BLOBS["wrong"]
+    async with repository_at(tmp_path, source) as (repository, _):
+        for name in FILES:
+            await check(repository, layer, name)
+    assert source.streams[-1].stop is None

@@ -11,13 +11,15 @@ import zlib
 import pytest
 
 from orasfs.errors import ContentMismatch, InvalidContent
+from orasfs.staging.layerblob import Compression, write_layer
 from orasfs.tree.chunktable import (
     CHUNK_BYTES,
     MAX_CHUNK_BYTES,
     ChunkMaker,
     ChunkTable,
 )
-from orasfs.tree.compression import is_plain, open_decompressor
+from orasfs.tree.compression import open_decompressor
+from orasfs.tree.restarts import MAX_TAIL_BYTES, places, tail
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -35,6 +37,13 @@ def zstd_frames(step: int) -> bytes:
     return b"".join(zstd.compress(TAR[at : at + step]) for at in range(0, len(TAR), step))
 
 
+def packed() -> bytes:
+    """Return what this project packs."""
+    output = io.BytesIO()
+    write_layer([TAR], Compression.GZIP, output, lambda _: io.BytesIO())
+    return output.getvalue()
+
+
 FORMS = {
     "plain": TAR,
     "plain-like-gzip": b"\0" * 5 + TAR,
@@ -42,20 +51,21 @@ FORMS = {
     "gzip-small": gzip_members(50_000),
     "zstd": zstd_frames(1_500_000),
     "zstd-skippable": b"\x50\x2a\x4d\x18\x03\0\0\0abc" + zstd_frames(2_000_000),
+    "packed": packed(),
     "gzip-padded": gzip_members(1_500_000) + bytes(3000),
 }
 
 
 def table_of(blob: bytes, step: int = 100_000) -> tuple[ChunkTable | None, bytes]:
     """Pass a blob; return its table, and the tar."""
-    maker, decompressor = ChunkMaker(is_plain=is_plain(blob)), open_decompressor(blob)
+    maker, decompressor = ChunkMaker(blob), open_decompressor(blob)
     made = bytearray()
     for start in range(0, len(blob), step):
         for piece in decompressor.feed(blob[start : start + step]):
             maker.take(decompressor.stream_start, piece)
             made += piece
     decompressor.finish()
-    return maker.finish(len(blob)), bytes(made)
+    return maker.finish(len(blob), blob[-MAX_TAIL_BYTES:]), bytes(made)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -100,13 +110,13 @@ def test_one_long_stream_has_no_table() -> None:
 
 def test_many_streams_of_nothing_have_no_table() -> None:
     blob = gzip.compress(b"x") + gzip.compress(b"") * (2 * MAX_CHUNK_BYTES // 20 + 1)
-    maker = ChunkMaker(is_plain=False)
+    maker = ChunkMaker(blob)
     maker.take(0, b"x")
-    assert maker.finish(len(blob)) is None
+    assert maker.finish(len(blob), b"") is None
 
 
 def test_nothing_has_no_table() -> None:
-    assert ChunkMaker(is_plain=True).finish(0) is None
+    assert ChunkMaker(b"").finish(0, b"") is None
 
 
 def test_several_chunks_of_one_stream_are_made_at_once() -> None:
@@ -160,3 +170,24 @@ def test_damaged_table_is_refused() -> None:
         with pytest.raises(InvalidContent):
             ChunkTable.from_bytes(wrong)
     assert zlib.crc32(raw) == zlib.crc32(ChunkTable.from_bytes(raw).to_bytes())
+
+
+def test_places_that_cannot_be_are_no_places() -> None:
+    blob = FORMS["packed"]
+    table, tar = table_of(blob)
+    assert table is not None
+    assert table.is_hint
+    assert gzip.decompress(blob) == tar
+    told = places(blob[-MAX_TAIL_BYTES:], len(blob))
+    assert told is not None
+    assert len(told[0]) == len(table) == 12
+    for wrong in (blob[:-1], blob + b"x", blob[:-50], blob[:30], b"", blob[100:]):
+        assert places(wrong[-MAX_TAIL_BYTES:], len(wrong)) is None
+    for place in range(len(blob) - 100, len(blob)):
+        flipped = blob[:place] + bytes([blob[place] ^ 1]) + blob[place + 1 :]
+        found = places(flipped[-MAX_TAIL_BYTES:], len(flipped))
+        assert found is None or found[1] <= len(blob)
+
+
+def test_too_many_places_are_not_told() -> None:
+    assert tail([1] * 20_000) == b""
