@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -56,6 +57,8 @@ CASES: Mapping[str, Kind] = {
     CommitFile.name: CommitFile,
     CommitTree.name: CommitTree,
 }
+_RUNS = 3
+_FEWER_RUNS = {ListMany.name: 1}  # it is about memory, and takes minutes
 _PROGRAMS = ("docker-registry", "curl", "diff", "find", "gzip", "tar", "fusermount3")
 _COPIES_OF_MODEL = 6  # the file, the registry's, an upload, the draft, the rival's, the check's
 _DIRECTORY = Path("/var/tmp")  # noqa: S108 - on disk; a private directory is made in it
@@ -101,11 +104,13 @@ def _measure(directory: Path, options: argparse.Namespace) -> Report:
     sizes = options.size, options.files
     with Lab(directory, *sizes, options.option, options.many) as lab:
         for name in options.cases or CASES:
-            case = CASES[name](lab)
-            results.append(run_case(case, options.runs, _progress))
+            started = time.monotonic()
+            runs = options.runs or _FEWER_RUNS.get(name, _RUNS)
+            results.append(run_case(CASES[name](lab), runs, _progress))
+            _progress(f"{name}: took {time.monotonic() - started:.0f} s")
             if results[-1].failure is not None:
                 _progress(daemon_log(directory)[-_LOG_SHOWN:])
-    facts: dict[str, int | str] = {"runs": options.runs, "size": options.size}
+    facts: dict[str, int | str] = {"runs": options.runs or _RUNS, "size": options.size}
     facts |= {"files": options.files, "many": options.many}
     return Report(described, facts, results, _notes())
 
@@ -151,7 +156,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("cases", nargs="*", metavar="CASE", help=f"{', '.join(CASES)} (default: all)")
-    add("--runs", type=_positive, default=3, metavar="N", help="rounds (default: %(default)s)")
+    fewer = ", ".join(f"{count} of {name}" for name, count in _FEWER_RUNS.items())
+    add("--runs", type=_positive, metavar="N", help=f"rounds (default: {_RUNS}; {fewer})")
     add("--size", type=_positive, default=1024, metavar="MIB", help="the large file's size")
     add("--files", type=_positive, default=20_000, metavar="N", help="files in the tree")
     add("--many", type=_positive, default=1_000_000, metavar="N", help="files of list-many")

@@ -15,7 +15,7 @@ from scripts.benchmarks.session import Session
 from scripts.benchmarks.shaping import Shape
 
 _LEAST_MEBIBYTES = 65  # what is smaller comes in one stream, since it is verified first
-_SHARE = 6
+_SHARE = 8
 _SEED = 5
 FAR = Shape(0.1, 100e6, 20e6)
 TARGET = 0.75
