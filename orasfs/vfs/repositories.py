@@ -7,6 +7,9 @@ needs.
 
 import logging
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
+
+from cachetools import LRUCache
 
 from orasfs.errors import OrasfsError
 from orasfs.oci.storage import Page
@@ -20,6 +23,7 @@ from orasfs.vfs.tags import Tags
 
 logger = logging.getLogger(__name__)
 
+_RECENT_PATHS = 1024  # that are remembered though the kernel has forgotten them
 CATALOG_WAIT_SECONDS = 3.0  # what a lookup or the first tags of a listing wait for a catalog
 
 
@@ -80,7 +84,9 @@ class RegistryState:
         self.host = host
         self._registry = registry
         self._mount = mount
-        self._states: dict[str, RepositoryState] = {}
+        # By path: those that nodes use, and the latest others.
+        self._states: WeakValueDictionary[str, RepositoryState] = WeakValueDictionary()
+        self._recent: LRUCache[str, RepositoryState] = LRUCache(_RECENT_PATHS)
         self._proven_below: dict[str, dict[str, None]] = {}
         self.catalog = Catalog(registry, mount.nursery, mount.clock, mount.options.catalog_seconds)
 
@@ -90,6 +96,7 @@ class RegistryState:
         if state is None:
             repository = self._registry.repository(place.repository)
             state = self._states[place.path] = RepositoryState(place, repository, self._mount)
+        self._recent[place.path] = state
         return state
 
     def prove(self, place: Place) -> None:

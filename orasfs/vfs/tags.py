@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from cachetools import LRUCache
+
 from orasfs.errors import Forbidden, NotFound, OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
@@ -19,6 +21,10 @@ from orasfs.vfs.operations import FOREVER_SECONDS
 from orasfs.vfs.options import FilesystemOptions
 
 logger = logging.getLogger(__name__)
+
+# What is remembered of one repository; what falls out is asked for again.
+_RESOLVED = 8192
+_LISTED = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +56,11 @@ class Tags:
         self._options = options
         self._clock = clock
         self._label = label
-        self._records: dict[str, _Record] = {}
-        self._listed: dict[
-            str, float
-        ] = {}  # a tag that a listing showed, and until when it counts
+        # A mount that pins what it has seen forgets nothing of it.
+        bound = math.inf if options.pin else _RESOLVED
+        self._records: LRUCache[str, _Record] = LRUCache(bound)
+        # Tags that a listing showed, and until when that counts.
+        self._listed: LRUCache[str, float] = LRUCache(_LISTED)
 
     def __repr__(self) -> str:
         return f"<Tags of {self._label}: {len(self._records)} resolved>"

@@ -8,6 +8,7 @@ from trio.testing import MockClock
 from orasfs.errors import ConnectionRefused, Forbidden
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
+from orasfs.vfs import tags as module
 from orasfs.vfs.options import FilesystemOptions
 from orasfs.vfs.tags import Tags
 
@@ -107,3 +108,26 @@ async def test_a_listing_vouches_for_its_tags_for_the_time_to_live(
     assert tags.listed_seconds("v2") == 0
     await trio.sleep(21)
     assert tags.listed_seconds("v1") == 0
+
+
+@pytest.mark.parametrize("pin", [True, False])
+async def test_the_oldest_of_very_many_is_asked_for_again_unless_it_is_pinned(
+    monkeypatch: pytest.MonkeyPatch, *, pin: bool
+) -> None:
+    monkeypatch.setattr(module, "_RESOLVED", 2)
+    resolver = SlowResolver()
+    tags = tags_of(resolver, pin=pin)
+    for tag in ("v1", "v2", "v3"):
+        await tags.resolve(tag)
+    assert (tags.known("v1") is None) != pin
+    await tags.resolve("v1")
+    assert resolver.asked == (3 if pin else 4)
+
+
+def test_a_listing_vouches_for_the_last_of_very_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_LISTED", 2)
+    tags = Tags(SlowResolver(), FilesystemOptions(), lambda: 0.0, "localhost/a")
+    tags.note_listed(["v1", "v2", "v3"])
+    assert [tags.listed_seconds(tag) > 0 for tag in ("v1", "v2", "v3")] == [False, True, True]

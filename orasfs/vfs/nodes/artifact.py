@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 EDIT = f"{xattrs.PREFIX}edit"
 COMMIT = f"{xattrs.PREFIX}commit"
+_SPARE_NAMES = 1024
 _NEEDS_MANIFEST = (xattrs.ARTIFACT_TYPE, xattrs.ANNOTATION_PREFIX)
 
 
@@ -292,7 +293,7 @@ class TagNodes:
         key = derive(name_key, str(descriptor.digest))
         node = self._alive.get(key) or self._make(key, tag, state)
         node.bind(descriptor)
-        self._current[name_key] = key
+        self._note_current(name_key, key)
         return node
 
     def listed(self, name_key: Key, tag: str, state: RepositoryState) -> Found:
@@ -319,8 +320,18 @@ class TagNodes:
         while key in self._alive:  # an earlier one, which has become some digest's
             number += 1
             key = derive(name_key, "listed", str(number))
-        self._current[name_key] = key
+        self._note_current(name_key, key)
         return self._make(key, tag, state)
+
+    def _note_current(self, name_key: Key, key: Key) -> None:
+        """Note which directory a name leads to; forget names whose directories are gone."""
+        self._current[name_key] = key
+        if len(self._current) > 2 * len(self._alive) + _SPARE_NAMES:
+            self._current = {
+                name: kept
+                for name, kept in self._current.items()
+                if kept in self._alive or kept == key
+            }
 
     def _make(self, key: Key, tag: str, state: RepositoryState) -> ArtifactNode:
         node = ArtifactNode(key, Target(tag), state, self._mount)
