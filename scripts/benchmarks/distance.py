@@ -34,7 +34,8 @@ class FarRead:
         self._lab = lab
         self._session = Session(lab, self.name)
         self._link: Link | None = None
-        self._mebibytes = max(_LEAST_MEBIBYTES, lab.model_mebibytes // _SHARE)
+        size = lab.model_mebibytes
+        self._mebibytes = max(min(_LEAST_MEBIBYTES, size), size // _SHARE)
         self._excess: list[float] = []
 
     @property
