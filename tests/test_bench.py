@@ -238,7 +238,7 @@ def test_a_small_run_gives_all_cases_in_json_and_leaves_nothing(tmp_path: Path) 
         assert case["ratios"]
         peak = case["gauges"][-1]
         assert 10 < peak["value"] < 1000
-    assert [ratio["target"] for ratio in cases["warm-read"]["ratios"]] == [0.9, 0.9, 0.7, None]
+    assert [ratio["target"] for ratio in cases["warm-read"]["ratios"]] == [0.9, 0.9, None, None]
     assert cases["first-bytes"]["gauges"][0]["value"] > 0
     assert cases["first-bytes"]["gauges"][1]["value"] == 4, "requests"
     assert "## find-packed" in done.stdout

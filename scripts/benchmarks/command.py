@@ -18,6 +18,7 @@ from scripts.benchmarks.finding import FindPacked
 from scripts.benchmarks.lab import Lab, daemon_log
 from scripts.benchmarks.many import ListMany
 from scripts.benchmarks.mount import mount_points
+from scripts.benchmarks.parts import PackedParts
 from scripts.benchmarks.processes import ProgramFailed
 from scripts.benchmarks.reading import ColdRead, WarmRead
 from scripts.benchmarks.report import Report
@@ -53,6 +54,7 @@ CASES: Mapping[str, Kind] = {
     FindPacked.name: FindPacked,
     ListMany.name: ListMany,
     PackedMember.name: PackedMember,
+    PackedParts.name: PackedParts,
     PackedCopy.name: PackedCopy,
     CommitFile.name: CommitFile,
     CommitTree.name: CommitTree,

@@ -78,7 +78,7 @@ class PackedMember:
     def _reset(self) -> None:
         self._session.clear()
         self._lab.fresh_directory("unpacked")
-        _warm(self._lab)
+        warm(self._lab)
 
     def _reset_mount(self) -> None:
         self._reset()
@@ -90,7 +90,7 @@ class PackedMember:
 
     def _unpack(self) -> float:
         target = self._lab.directory / "unpacked"
-        seconds = _curl_tar(self._lab, target)
+        seconds = unpack_by_hand(self._lab, target)
         run(["cp", target / self._members[LAST], self._lab.directory / "member"])
         return seconds
 
@@ -142,7 +142,7 @@ class PackedCopy:
         self._session.clear()
         for name in ("unpacked", "copied"):
             self._lab.fresh_directory(name)
-        _warm(self._lab)
+        warm(self._lab)
 
     def _reset_mount(self) -> None:
         self._reset()
@@ -154,7 +154,7 @@ class PackedCopy:
 
     def _unpack_and_copy(self) -> float:
         target = self._lab.directory / "unpacked"
-        seconds = _curl_tar(self._lab, target)
+        seconds = unpack_by_hand(self._lab, target)
         copied = self._lab.directory / "copied"
         return seconds + timed(["cp", "-r", target / PACK_TITLE, copied])
 
@@ -163,13 +163,14 @@ class PackedCopy:
         run(["diff", "-r", "--no-dereference", self._lab.pack.directory, copied])
 
 
-def _warm(lab: Lab) -> None:
+def warm(lab: Lab) -> None:
     """Have the blob in the registry's memory, and an idle disk."""
     run(["curl", "-sSf", "-o", "/dev/null", lab.published_pack.blob_url(lab.pack.blob.digest)])
     run(["sync"])
 
 
-def _curl_tar(lab: Lab, target: Path) -> float:
+def unpack_by_hand(lab: Lab, target: Path) -> float:
+    """Download and unpack the published directory by curl and tar; return the seconds."""
     url = lab.published_pack.blob_url(lab.pack.blob.digest)
     return timed(["sh", "-c", _CURL_TAR, "sh", url, target])
 
