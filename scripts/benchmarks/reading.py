@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -162,6 +163,8 @@ class WarmRead:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._session = Session(lab, self.name)
+        self._dropped: list[float] = []
+        self._local_dropped: list[float] = []
 
     @property
     def work(self) -> tuple[float, str]:
@@ -178,7 +181,7 @@ class WarmRead:
     def contenders(self) -> Sequence[Contender]:
         """Each reset makes the state: the page cache filled, or only the blob cache's file."""
         return (
-            Contender(MOUNT_DROPPED, self._reset_dropped, self._read_once, self._verify),
+            Contender(MOUNT_DROPPED, self._reset_dropped, self._read_dropped, self._verify),
             Contender(LOCAL_DROPPED, self._drop_local, self._read_local_once, nothing),
             Contender(MOUNT_CACHED, self._reset_cached, self._read_once, self._verify),
             Contender(MOUNT_SECOND, self._reset_second, self._read_often, self._verify),
@@ -192,13 +195,17 @@ class WarmRead:
         return (
             Comparison(MOUNT_SECOND, LOCAL, Better.HIGHER_SPEED, WARM_TARGET),
             Comparison(MOUNT_COPY, LOCAL_COPY, Better.HIGHER_SPEED, WARM_TARGET),
-            Comparison(MOUNT_DROPPED, LOCAL_DROPPED, Better.HIGHER_SPEED, DROPPED_TARGET),
+            Comparison(MOUNT_DROPPED, LOCAL_DROPPED, Better.HIGHER_SPEED),
             Comparison(MOUNT_CACHED, LOCAL, Better.HIGHER_SPEED),
         )
 
     def gauges(self) -> Sequence[Gauge]:
-        """The daemon's memory while it serves from the cache."""
-        return (self._session.peak(),)
+        """Reading from disk, which need not outrun it, and the daemon's memory."""
+        mounted = statistics.median(self._dropped or [0.0])
+        local = statistics.median(self._local_dropped or [1.0])
+        share = min(mounted / (self._lab.model.size / 1e9), DROPPED_TARGET * mounted / local)
+        words = f"page cache dropped, of what 1 GB/s or {DROPPED_TARGET:g} of the disk take"
+        return (Gauge(words, 100 * share, "%", 100), self._session.peak())
 
     def finish(self) -> None:
         """Unmount and drop the copies."""
@@ -217,11 +224,16 @@ class WarmRead:
         self._session.remount(self._place)
         pagecache.drop(self._session.cache)
 
+    def _read_dropped(self) -> float:
+        self._dropped.append(self._read_once())
+        return self._dropped[-1]
+
     def _drop_local(self) -> None:
         pagecache.drop(self._lab.model.path)
 
     def _read_local_once(self) -> float:
-        return read(self._lab.model.path, self._lab.model.size)
+        self._local_dropped.append(read(self._lab.model.path, self._lab.model.size))
+        return self._local_dropped[-1]
 
     def _reset_second(self) -> None:
         pagecache.warm(self._file())
