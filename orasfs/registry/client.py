@@ -6,6 +6,8 @@ Everything it returns has been parsed; manifests have been verified.
 
 from collections.abc import Callable, Mapping
 
+import trio
+
 from orasfs.errors import (
     ContentMismatch,
     InvalidName,
@@ -65,6 +67,7 @@ class RemoteRegistry:
         pools = Pools(endpoint, settings)
         authorizer = new_authorizer(endpoint, settings, pools, credentials)
         self._traffic = Traffic(host, settings)
+        self._referrers_lock = trio.Lock()
         self._transport = transport or Transport(
             endpoint, settings, authorizer=authorizer, traffic=self._traffic
         )
@@ -83,7 +86,7 @@ class RemoteRegistry:
         """
         if not is_repository(name):
             raise InvalidName(f"repository {name[:300]!r}: not a valid name")
-        return RemoteRepository(self.host, name, self._transport, self._bulk)
+        return RemoteRepository(self.host, name, self._transport, self._bulk, self._referrers_lock)
 
     @property
     def reader(self) -> "RemoteRegistry":
@@ -128,12 +131,19 @@ class RemoteRegistry:
 class RemoteRepository:
     """One repository of a remote registry; implements `Source` and `Target`."""
 
-    def __init__(self, host: str, name: str, transport: Transport, bulk: BulkTransport) -> None:
+    def __init__(
+        self,
+        host: str,
+        name: str,
+        transport: Transport,
+        bulk: BulkTransport,
+        referrers_lock: trio.Lock,
+    ) -> None:
         self.name = name
         self._subject = f"{host}/{name}"
         self._transport = transport
         self._bulk = bulk
-        self._pusher = Pusher(name, self._subject, transport, bulk, self)
+        self._pusher = Pusher(name, self._subject, transport, bulk, self, referrers_lock)
         self._remover = Remover(name, self._subject, transport, self, self._pusher)
 
     def __repr__(self) -> str:

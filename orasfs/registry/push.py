@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+import trio
+
 from orasfs.errors import (
     Forbidden,
     InvalidName,
@@ -48,16 +50,27 @@ class Reader(Resolver, ManifestFetcher, Protocol):
 
 
 class Pusher:
-    """Pushes into the repository `name`; `subject` names it in messages."""
+    """Pushes into the repository `name`; `subject` names it in messages.
+
+    `referrers_lock` is held by whoever changes an index of referrers: all of this process take
+    turns, so that none undoes what another one is about to look at.
+    """
 
     def __init__(
-        self, name: str, subject: str, transport: Transport, bulk: BulkTransport, reader: Reader
+        self,
+        name: str,
+        subject: str,
+        transport: Transport,
+        bulk: BulkTransport,
+        reader: Reader,
+        referrers_lock: trio.Lock,
     ) -> None:
         self._name = name
         self._subject = subject
         self._transport = transport
         self._bulk = bulk
         self._reader = reader
+        self._referrers_lock = referrers_lock
 
     def __repr__(self) -> str:
         return f"Pusher({self._subject})"
@@ -229,11 +242,12 @@ class Pusher:
             RegistryFailure: it did not stay.
         """
         tag = protocol.referrers_tag(subject)
-        for _ in range(_INDEX_TRIES):
-            changed = change(await self._index_at(tag))
-            if changed is None:
-                return
-            await self._put_manifest(changed, mediatype.OCI_INDEX, tag)
+        async with self._referrers_lock:
+            for _ in range(_INDEX_TRIES):
+                changed = change(await self._index_at(tag))
+                if changed is None:
+                    return
+                await self._put_manifest(changed, mediatype.OCI_INDEX, tag)
         raise RegistryFailure(f"{self._named(tag)}: somebody else keeps changing the referrers")
 
     async def _index_at(self, tag: str) -> bytes | None:

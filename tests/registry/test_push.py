@@ -314,6 +314,21 @@ async def test_without_the_api_referrers_gather_under_a_tag(
     assert tagged.media_type == OCI_INDEX
 
 
+async def test_referrers_that_are_pushed_at_once_do_not_undo_each_other(
+    registry: PushableRegistry, remote: RemoteRegistry
+) -> None:
+    registry.has_referrers = False
+    raws = [
+        manifest_of(subject=subject_of(RAW), annotations={"n": str(number)}) for number in range(5)
+    ]
+    async with trio.open_nursery() as nursery:
+        for number, raw in enumerate(raws):
+            push = remote.repository("a/b").push_manifest
+            nursery.start_soon(push, raw, OCI_MANIFEST, f"sig-{number}")
+    found = await remote.repository("a/b").list_referrers(DIGEST)
+    assert {entry.digest for entry in found} == {Digest.of(raw) for raw in raws}
+
+
 async def test_a_change_of_the_referrers_that_was_lost_is_made_again(
     registry: PushableRegistry, repository: RemoteRepository
 ) -> None:
