@@ -109,13 +109,17 @@ class Tocs:
         if place is None:
             return None
         try:
-            contents = await self._in_thread(partial(self._read, place, descriptor, source))
+            contents, fetched = await self._in_thread(
+                partial(self._read, place, descriptor, source)
+            )
             index = LayerIndex(contents.index)
         except (ContentMismatch, InvalidContent, Unsupported) as error:
             self._useless[descriptor.digest] = None
             logger.warning("layer is read whole: digest=%s reason=%s", descriptor.digest, error)
             return None
         unpacked = Unpacked(index, -1, ())
+        if fetched is not None:  # nobody need wait until it is on the disk
+            self._ranging.nursery.start_soon(self._keep, place.digest, fetched)
         parts = Parts(contents.chunks, descriptor, directory, self._store)
         return Listed(unpacked, RangedLayer(parts, self._ranging, is_only=True))
 
@@ -127,14 +131,18 @@ class Tocs:
             return None
         return RangedLayer(Parts(chunks, descriptor, directory, self._store), self._ranging)
 
-    def _read(self, place: TocPlace, descriptor: Descriptor, source: BlobStreamer) -> Contents:
-        kept = self._kept(place.digest)
-        if kept is None:
-            kept = self._fetch(place, descriptor, source)
-            verify(kept, place.digest, len(kept))
-            self._keep(Descriptor(_MEDIA_TYPE, place.digest, len(kept)), kept)
+    def _read(
+        self, place: TocPlace, descriptor: Descriptor, source: BlobStreamer
+    ) -> tuple[Contents, bytes | None]:
+        """Return what a table says, and the table itself if it is not in the cache."""
         is_first = place.form is TocForm.ZSTD_CHUNKED
-        return read_contents(place, kept, place.start if is_first else descriptor.size)
+        stop = place.start if is_first else descriptor.size
+        kept = self._kept(place.digest)
+        if kept is not None:
+            return read_contents(place, kept, stop), None
+        fetched = self._fetch(place, descriptor, source)
+        verify(fetched, place.digest, len(fetched))
+        return read_contents(place, fetched, stop), fetched
 
     def _fetch(self, place: TocPlace, descriptor: Descriptor, source: BlobStreamer) -> bytes:
         fetch = partial(ranges.fetch, source, descriptor, check_stop=self._check_stop)
@@ -156,11 +164,12 @@ class Tocs:
             return None
         return self._store.read_bytes(Descriptor(_MEDIA_TYPE, digest, size))
 
-    def _keep(self, descriptor: Descriptor, kept: bytes) -> None:
+    async def _keep(self, digest: Digest, table: bytes) -> None:
+        descriptor = Descriptor(_MEDIA_TYPE, digest, len(table))
         try:
-            self._store.ingest_bytes(descriptor, kept)
+            await self._in_thread(partial(self._store.ingest_bytes, descriptor, table))
         except (StorageFull, StorageFailure) as error:
-            logger.info("not kept: digest=%s reason=%s", descriptor.digest, error)
+            logger.info("not kept: digest=%s reason=%s", digest, error)
 
     def _check_stop(self) -> None:
         if self._ranging.is_stopping.is_set():

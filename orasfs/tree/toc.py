@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -40,6 +41,8 @@ _FOOTER_TAIL = bytes.fromhex("010000ffff") + bytes(8)
 _TOC_NAME = b"stargz.index.json"
 _POSITION = re.compile(r"(\d{1,18}):(\d{1,18}):(\d{1,18}):1")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+_SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
+_TIMES = 1024  # that are remembered: many files have the same
 _NO_TIME = "0001-01-01T00:00:00Z"  # Go's zero
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what Go writes for bytes that are no UTF-8
 
@@ -155,7 +158,7 @@ def read_contents(place: TocPlace, kept: bytes, blob_stop: int) -> Contents:
 _Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 
 
-class _Entry(msgspec.Struct, rename="camel"):
+class _Entry(msgspec.Struct, rename="camel", gc=False):
     """An entry of either format."""
 
     name: str
@@ -195,7 +198,7 @@ class _Reading:
                 builder.add_directory(name, mode=mode, mtime_ns=mtime_ns)
             case "reg":
                 extents = tuple(self._extents(entries))
-                self._add_file(name, entry, extents)
+                self._add_file(name, entry, extents, mtime_ns)
             case "symlink":
                 builder.add_symlink(name, mode=mode, mtime_ns=mtime_ns, target=target)
             case "hardlink":
@@ -213,14 +216,16 @@ class _Reading:
         self._chunks.close(blob_stop)
         return Contents(self._builder.finish(self._chunks.size), self._chunks)
 
-    def _add_file(self, name: bytes, entry: _Entry, extents: Sequence[Extent]) -> None:
-        mode, mtime_ns = entry.mode & 0o7777, _time_ns(entry.modtime)
-        size = entry.size
+    def _add_file(
+        self, name: bytes, entry: _Entry, extents: Sequence[Extent], mtime_ns: int
+    ) -> None:
+        mode, size = entry.mode & 0o7777, entry.size
         placed = self._builder.add_file(
             name, mode=mode, mtime_ns=mtime_ns, size=size, extents=extents
         )
         if placed is not None and placed.place.blob is not None and entry.digest:
-            self._builder.set_blob(placed.place.blob, _sha256(entry.digest))
+            digest = Digest("sha256", _sha256(entry.digest).hex())
+            self._builder.set_blob(placed.place.blob, digest)
 
     def _extents(self, entries: Sequence[_Entry]) -> Iterator[Extent]:
         """Enter the chunks of a file; yield where they are, without holes."""
@@ -237,7 +242,7 @@ class _Reading:
             else:
                 begin = begin or (done, self._chunks.size)
                 digest = part.chunk_digest or ("" if length < whole.size else whole.digest)
-                raw = bytes.fromhex(_sha256(digest).hex)
+                raw = _sha256(digest)
                 self._chunks.add(length, part.offset, raw, skipped=part.inner_offset)
             done += length
         if done != whole.size:
@@ -260,14 +265,11 @@ def _grouped(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
         yield entries[start:]
 
 
-def _sha256(text: str) -> Digest:
-    try:
-        digest = Digest.parse(text)
-    except InvalidName as error:
-        raise InvalidContent(f"layer: a chunk without a digest: {error}") from error
-    if digest.algorithm != "sha256":
-        raise InvalidContent(f"layer: a chunk with a digest of {digest.algorithm}")
-    return digest
+def _sha256(text: str) -> bytes:
+    found = _SHA256.fullmatch(text)
+    if found is None:
+        raise InvalidContent(f"layer: a chunk without a sha256 digest: {text[:80]!r}")
+    return bytes.fromhex(found.group(1))
 
 
 def _text(name: str) -> bytes:
@@ -276,6 +278,7 @@ def _text(name: str) -> bytes:
     return name.encode("utf-8", "surrogatepass")
 
 
+@lru_cache(_TIMES)
 def _time_ns(text: str) -> int:
     """Return a time of RFC 3339 in nanoseconds since the epoch; 0 if there is none."""
     if text in ("", _NO_TIME):
