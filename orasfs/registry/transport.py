@@ -101,6 +101,9 @@ class Transport:
         self._limiter = trio.CapacityLimiter(settings.concurrency)
         self._thread_limiter = trio.CapacityLimiter(settings.concurrency)
         self._transports: dict[Lane, httpx.AsyncBaseTransport] = {}
+        # The first one loads the most of httpx, which takes longer than a near registry's answer:
+        # now, when a mount begins, and not while somebody waits. It opens nothing.
+        httpx.AsyncHTTPTransport(verify=False, trust_env=False)
         self._warned: set[str] = set()
 
     def __repr__(self) -> str:
