@@ -84,17 +84,16 @@ class Tocs:
         """Tell whether a layer is to be shown by its table.
 
         Not if its tar has a digest to be checked, nor where all of it is here; and not from a
-        source that is not trusted, since that may be mirrors, which are asked for no parts.
+        source that is not trusted, since that may be mirrors, which are asked for no parts,
+        unless the table is here already.
         """
         descriptor = layer.descriptor
-        return (
-            layer.content_digest is None
-            and descriptor.digest not in self._useless
-            and source.is_trusted
-            and not isinstance(source, InPlace)
-            and find_toc(descriptor) is not None
-            and not self._store.has(descriptor)
-        )
+        if layer.content_digest is not None or descriptor.digest in self._useless:
+            return False
+        place = find_toc(descriptor)
+        if place is None or isinstance(source, InPlace) or self._store.has(descriptor):
+            return False
+        return source.is_trusted or self._store.size_of(place.digest) is not None
 
     async def open(
         self, layer: PackedLayer, source: BlobStreamer, directory: Path

@@ -91,11 +91,22 @@ async def test_what_was_read_is_there_without_the_network(tmp_path: Path, tag: s
     async with repository_at(tmp_path, source) as (repository, _):
         whole = await content(await repository.open_layer(layer), LARGE_FILE)
     source.open_error = ConnectionRefused("down")
+    source.is_trusted = False  # as one that is never asked
     async with repository_at(tmp_path, source) as (repository, _):
         opened = await repository.open_layer(layer)
         assert await content(opened, LARGE_FILE) == whole
         with pytest.raises(ConnectionRefused):
             await content(opened, FIRST_FILE)
+
+
+@pytest.mark.parametrize("tag", SEEKABLE)
+async def test_source_that_is_not_trusted_is_asked_for_no_parts(tmp_path: Path, tag: str) -> None:
+    source = MemorySource()
+    source.is_trusted = False
+    layer = image_layer(source, tag)
+    async with repository_at(tmp_path, source) as (repository, _):
+        assert await described(await repository.open_layer(layer)) == expected()
+    assert [request.stop for request in source.streams] == [None]
 
 
 @pytest.mark.parametrize("tag", SEEKABLE)
