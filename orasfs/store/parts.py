@@ -42,7 +42,7 @@ class Outcome:
     good: list[int] = field(default_factory=list)
     held: dict[int, bytes] = field(default_factory=dict)
     received: int = 0
-    error: OrasfsError | None = None
+    error: Exception | None = None
     failed: int | None = None
 
 

@@ -166,6 +166,8 @@ class RangedLayer:
             ranging.counters.bytes_received += outcome.received
             ranging.counters.mismatches += isinstance(outcome.error, ContentMismatch)
             flight.outcome = outcome
+        except Exception as error:  # noqa: BLE001 - handed to those who wait, who raise it
+            flight.outcome = Outcome(error=error)
         finally:
             for number in flight.numbers:
                 del self._flying[number]

@@ -180,3 +180,16 @@ async def test_blob_that_tells_wrong_places_is_passed_again(tmp_path: Path) -> N
         for name in FILES:
             await check(repository, layer, name)
     assert source.streams[-1].stop is None
+
+
+async def test_failure_that_nobody_foresaw_is_the_readers_and_not_the_mounts(
+    tmp_path: Path,
+) -> None:
+    source = MemorySource()
+    layer = await evicted(tmp_path, source, "gzip")
+    async with repository_at(tmp_path, source) as (repository, _):
+        source.open_error = ZeroDivisionError()  # type: ignore[assignment]  # on purpose
+        with pytest.raises(ZeroDivisionError):
+            await check(repository, layer, "docs/00")
+        source.open_error = None
+        await check(repository, layer, "docs/00")
