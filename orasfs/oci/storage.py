@@ -179,11 +179,6 @@ class BlobReader(Protocol):
         """Whether the bytes have been checked against the digest."""
         ...
 
-    @property
-    def backing_fd(self) -> int | None:
-        """A descriptor of a file that has exactly these bytes, checked; good until `close`."""
-        ...
-
     def read_now(self, offset: int, size: int) -> bytes | None:
         """Return the bytes if they can be had without waiting for network or disk, else None."""
         ...

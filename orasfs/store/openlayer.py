@@ -185,9 +185,10 @@ class PassingLayer:
         return self._opened is not None and self._opened.is_verified
 
     def open_member(self, ordinal: int) -> MemberReader:
-        """Open the bytes of a file member, whose name has passed."""
+        """Open the bytes of a file member; see `PassingLayer.open_member`."""
         if self._opened is not None:
             return self._opened.open_member(ordinal)
+        self._seen = self._unpacking.position
         partial = self._known_part()
         size, place = partial.member(ordinal).size, partial.place(ordinal)
         return MemberReader(self, size, place, partial.extents(ordinal), self._limiter)

@@ -15,7 +15,8 @@ from orasfs.tree.node import PackedLayer
 class LayerMembers(Protocol):
     """The members of a layer, as far as they are known; see `LayerIndex`.
 
-    Where not all are known, all but `kind_of` and `member` raise `NotKnownYet`.
+    Where not all are known, all but `kind_of` and `member` raise `NotKnownYet`; these, too, for a
+    number that has not passed.
     """
 
     def find(self, directory: int, name: str) -> int | None:
@@ -85,11 +86,15 @@ class PassingLayer(Protocol):
         ...
 
     def open_member(self, ordinal: int) -> BlobReader:
-        """Open the bytes of a file member; reads wait until they have passed."""
+        """Open the bytes of a file member; reads wait until they have passed.
+
+        Raises:
+            NotKnownYet: it has not passed, and the number is from an earlier pass.
+        """
         ...
 
     async def wait_for_more(self) -> None:
-        """Wait until more may be known than `index` said, to the end at most.
+        """Wait until more may be known than `index` or `open_member` said, to the end at most.
 
         Raises:
             OrasfsError: as `LayerOpener.open_layer`; what was shown is not to be used any more.

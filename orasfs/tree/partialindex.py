@@ -126,6 +126,8 @@ class PartialIndex:
         return bytes(self._builder.names.heap[record[1] : record[1] + record[2]])
 
     def _record(self, ordinal: int) -> tuple[int, ...]:
+        if (ordinal + 1) * RECORD.size > len(self._builder.records):
+            self._wait()  # known from an earlier pass
         return RECORD.unpack_from(self._builder.records, ordinal * RECORD.size)
 
     def _wait(self) -> NoReturn:

@@ -4,6 +4,7 @@ import gzip
 import io
 import logging
 import os
+import shutil
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ import trio.testing
 
 from orasfs.errors import ConnectionRefused, ContentMismatch, ContentRefused, InvalidContent
 from orasfs.oci.digest import Digest
-from orasfs.oci.storage import BlobStreamer
+from orasfs.oci.storage import BlobReader, BlobStreamer
 from orasfs.store.cache import Cache
 from orasfs.store.members import MemberReader
 from orasfs.store.openlayer import OpenLayer
@@ -120,6 +121,32 @@ TAR = tar_of(
     link("docs/hard", "docs/first", tarfile.LNKTYPE),
 )
 GATE = 200_000  # in the middle of the second file
+
+
+async def test_member_of_an_earlier_pass_is_opened_when_it_passes_again(tmp_path: Path) -> None:
+    source = MemorySource()
+    layer = packed(source, TAR)
+    async with repository_at(tmp_path, source) as (repository, _):
+        ordinal = (await repository.open_layer(layer)).index.locate("docs/large")
+        assert ordinal is not None
+    shutil.rmtree(tmp_path)
+    source.gate_at = GATE
+    async with repository_at(tmp_path, source) as (repository, _):
+        passing = await repository.begin_layer(layer)
+        with pytest.raises(NotKnownYet):
+            passing.open_member(ordinal)
+        source.gate.set()
+        reader = await open_when_passed(passing, ordinal)
+        assert await reader.read(0, len(LARGE)) == LARGE
+        reader.close()
+
+
+async def open_when_passed(layer: PassingLayer, ordinal: int) -> BlobReader:
+    while True:
+        try:
+            return layer.open_member(ordinal)
+        except NotKnownYet:
+            await layer.wait_for_more()
 
 
 async def test_member_is_read_before_the_layer_has_ended(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobReader
 from orasfs.tree.layerindex import Member
 from orasfs.tree.node import PackedLayer, RawFile
+from orasfs.tree.partialindex import NotKnownYet
 from orasfs.vfs import xattrs
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.errorlog import ErrorLog
@@ -143,9 +144,13 @@ class MemberFileNode(MemberNode):
         return _opened(layer.open_member(self._member.ordinal)) if layer else None
 
     async def open(self) -> Opened:
-        """Open the member once something of its layer may be shown; reads wait for its bytes."""
+        """Open the member once its layer has passed as far as it; reads wait for its bytes."""
         layer = await self._artifact.repository.begin_layer(self._layer)
-        return _opened(layer.open_member(self._member.ordinal))
+        while True:
+            try:
+                return _opened(layer.open_member(self._member.ordinal))
+            except NotKnownYet:
+                await layer.wait_for_more()
 
 
 class SymlinkNode(MemberNode):
