@@ -46,7 +46,7 @@ def is_image_layer(media_type: str) -> bool:
 def is_nondistributable(media_type: str) -> bool:
     """Tell whether a layer of `media_type` is not pushed: it stays at the URLs that it names.
 
-    Source: image-spec v1.1 layer.md, Non-Distributable Layers; oras-go's descriptor.IsForeignLayer.
+    Source: image-spec v1.1 layer.md, Non-Distributable Layers; oras-go's IsForeignLayer.
     """
     return _NONDISTRIBUTABLE.fullmatch(media_type) is not None
 

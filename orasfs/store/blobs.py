@@ -184,13 +184,14 @@ class Blobs:
 
     def _begin_pieces(self, descriptor: Descriptor, source: BlobStreamer) -> OpenBlob:
         open_file = partial(self._store.open_chunks, descriptor)
-        errand = Errand(source, descriptor, self._options, self._streams, self._pace_of(source))
+        errand = Errand(source, descriptor, self._options, self._streams, self.pace_of(source))
         assembly = Assembly(errand, open_file)
         blob = self._enter(descriptor, source, assembly)
         self._downloads.assemble(descriptor, assembly, partial(self._on_ended, blob))
         return blob
 
-    def _pace_of(self, source: BlobStreamer) -> Pace:
+    def pace_of(self, source: BlobStreamer) -> Pace:
+        """Return what is known of the way to a source."""
         pace = self._paces.get(source)
         if pace is None:
             pace = self._paces[source] = Pace(self._options.streams_ahead)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 # The quickest of so many answers is what the way takes; the others were held up at its ends.
 _ANSWERS = 8
+_LEAST_ANSWERS = 2  # before the way is called long: a busy machine holds one up, but hardly all
 FAR_SECONDS = 0.01
 FAST_BYTES_PER_SECOND = 200e6  # which no further stream will better
 GAIN = 1.2
@@ -119,6 +120,7 @@ class Pace:
     def _may_try(self, now: float) -> bool:
         return (
             self._takes_ranges is not False
+            and len(self._answers) >= _LEAST_ANSWERS
             and self._streams < self._most
             and self.latency_seconds >= FAR_SECONDS
             and now >= self._rests_until

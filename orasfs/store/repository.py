@@ -6,6 +6,7 @@ source is asked, and its last answer stands where asking fails. Knows no HTTP an
 """
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -208,7 +209,7 @@ class CachedRepository:
     async def _ask_tag(self, tag: str) -> Descriptor:
         references = self._shared.references
         try:
-            descriptor = await self._source.resolve(tag)
+            descriptor = await self._timed(partial(self._source.resolve, tag))
         except NotFound:
             references.forget_tag(self._registry, self._name, tag)
             raise
@@ -218,13 +219,21 @@ class CachedRepository:
 
     async def _fetch_manifest(self, descriptor: Descriptor) -> bytes:
         self._note_origin(descriptor)
-        raw = await self._source.fetch_manifest(descriptor)
+        raw = await self._timed(partial(self._source.fetch_manifest, descriptor))
         try:
             await self._in_thread(partial(self._shared.store.ingest_bytes, descriptor, raw))
         except (StorageFull, StorageFailure) as error:
             # It is here and it is right: a full disk is no reason to withhold it.
             logger.warning("manifest not kept: digest=%s reason=%s", descriptor.digest, error)
         return raw
+
+    async def _timed(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask, and let the pace of blobs know how quick an answer can be."""
+        asked_at = time.monotonic()
+        answer = await ask()
+        seconds = time.monotonic() - asked_at
+        self._shared.blobs.pace_of(self._source).answered(seconds, is_part=False)
+        return answer
 
     def _last_tags(self, limit: int | None) -> Page | None:
         references = self._shared.references
