@@ -1,6 +1,6 @@
 """Concurrency building blocks, free of the domain.
 
-Owns `SingleFlight`. Knows trio only.
+Owns `SingleFlight`. Knows trio, and how to say that work was given up.
 INVARIANT: a waiter that is cancelled never cancels the work that others wait for.
 """
 
@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 import trio
+
+from orasfs.errors import Aborted
 
 T = TypeVar("T")
 
@@ -40,6 +42,7 @@ class SingleFlight(Generic[T]):
 
         Raises:
             Exception: what `work` raised, as a copy of its own for each waiter.
+            Aborted: the nursery was cancelled, and the caller is shielded from that.
         """
         flight = self._flights.get(key)
         if flight is None:
@@ -49,6 +52,9 @@ class SingleFlight(Generic[T]):
         if flight.error is not None:
             # A copy: one exception raised in many tasks would collect all their tracebacks.
             raise copy.copy(flight.error) from flight.error
+        if not flight.result:
+            await trio.lowlevel.checkpoint()  # where most waiters end, which are cancelled, too
+            raise Aborted("given up, since all is about to end")
         return flight.result[0]
 
     def is_flying(self, key: Hashable) -> bool:
@@ -58,12 +64,11 @@ class SingleFlight(Generic[T]):
     async def _fly(
         self, key: Hashable, flight: _Flight[T], work: Callable[[], Awaitable[T]]
     ) -> None:
-        # Exception, not BaseException: on cancellation the daemon ends and so do the waiters.
+        # Exception, not BaseException: a cancelled flight has neither result nor error.
         try:
             flight.result.append(await work())
         except Exception as error:  # noqa: BLE001 - handed to the waiters, who raise it
             flight.error = error
         finally:
             del self._flights[key]
-            if flight.result or flight.error is not None:
-                flight.done.set()
+            flight.done.set()

@@ -5,7 +5,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from orasfs.aio import SingleFlight
-from orasfs.errors import NotFound, RegistryFailure
+from orasfs.errors import Aborted, NotFound, RegistryFailure
 
 
 class Work:
@@ -163,3 +163,25 @@ async def test_waiters_end_when_the_nursery_of_the_work_is_cancelled() -> None:
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert ended == [True]
+
+
+async def test_a_shielded_waiter_outlives_no_flight_that_was_cancelled() -> None:
+    ended: list[str] = []
+
+    async def wait(flights: SingleFlight[int]) -> None:
+        with trio.CancelScope(shield=True):
+            try:
+                await flights.run("key", sleep)
+            except Aborted:
+                ended.append("aborted")
+
+    async def sleep() -> int:
+        await trio.sleep(1000)
+        return 1  # pragma: no cover - it is cancelled
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait, SingleFlight[int](nursery))
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    assert ended == ["aborted"]
