@@ -126,8 +126,8 @@ def test_a_handler_of_a_signal_that_ends_hears_of_it_at_once(top: Path) -> None:
         "try:\n    os.stat(sys.argv[1])\n"
         "except (KeyboardInterrupt, InterruptedError):\n    sys.exit(7)"
     )
-    waiting = subprocess.Popen([sys.executable, "-c", code, top / "hang-lookup"])
     before = os.getxattr(top, "user.fake.requests").count(b"hang-lookup")
+    waiting = subprocess.Popen([sys.executable, "-c", code, top / "hang-lookup"])
     while os.getxattr(top, "user.fake.requests").count(b"hang-lookup") <= before:
         assert waiting.poll() is None
         run(["true"])
