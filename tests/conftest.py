@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -19,6 +20,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.golden import GOLDEN
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started in the background of a shell: whatever the tests start would ignore it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "default",

@@ -242,6 +242,9 @@ class ChunkMaker:
         if self._form is Form.RESTARTS:
             self._take_stretches(memoryview(piece))
             return
+        if self._form is Form.PLAIN:
+            self._take_plain(memoryview(piece))
+            return
         if self._table is None:
             return
         if stream_start != self._stream:
@@ -283,6 +286,16 @@ class ChunkMaker:
             return
         self._table.add(self._length, self._begin, self._hash.digest())
         self._begin, self._length, self._hash = blob_stop, 0, hashlib.sha256()
+
+    def _take_plain(self, piece: memoryview) -> None:
+        """Take bytes that can be read from any place: chunks do not depend on how they arrive."""
+        while piece:
+            part = piece[: CHUNK_BYTES - self._length]
+            piece = piece[len(part) :]
+            self._hash.update(part)
+            self._length += len(part)
+            if self._length == CHUNK_BYTES:
+                self._end(self._begin + CHUNK_BYTES)
 
     def _take_stretches(self, piece: memoryview) -> None:
         while piece:

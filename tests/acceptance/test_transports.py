@@ -94,7 +94,8 @@ def test_a_cached_layer_is_read_without_the_daemon(tmp_path: Path) -> None:
         commit(draft)
     with Mounted(source, tmp_path, "transport=device") as mounted, ExitStack() as stack:
         raw = mounted.path / "v1/raw"
-        run(["head", "-c", "10", raw])  # a file of a layout is checked when it is first opened
+        # A file of a layout is checked when it is first read; reading ahead would keep it open.
+        run(["dd", f"if={raw}", "of=/dev/null", "bs=4096", "count=1", "iflag=direct"])
         file = stack.enter_context(raw.open("rb"))
         mounted.process.send_signal(signal.SIGSTOP)
         try:

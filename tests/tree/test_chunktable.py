@@ -86,6 +86,15 @@ def test_every_chunk_is_made_of_its_part_of_the_blob(form: str, step: int) -> No
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_chunks_do_not_depend_on_how_the_blob_arrives(form: str) -> None:
+    table, _ = table_of(FORMS[form], 1 << 20)
+    other, _ = table_of(FORMS[form], 700_001)
+    assert table is not None
+    assert other is not None
+    assert table.to_bytes() == other.to_bytes()
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_wrong_bit_is_never_a_wrong_byte(form: str) -> None:
     blob = FORMS[form]
     table, tar = table_of(blob)
