@@ -60,6 +60,34 @@ class Placed:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """The parts of an index, each in its binary form but for the problems."""
+
+    records: bytes | bytearray
+    entries: bytes | bytearray
+    extents: bytes | bytearray
+    blobs: bytes | bytearray
+    heap: bytes | bytearray
+    problems: Sequence[str] = ()
+
+    def in_order(self, slab_size: int, tar_size: int) -> Iterator[bytes | bytearray]:
+        """Yield the header, which closes with its CRC, and what follows it."""
+        problems = b"".join(map(_with_length, self.problems))
+        counts = (
+            len(self.records) // RECORD.size,
+            len(self.entries) // ENTRY.size,
+            len(self.extents) // EXTENT.size,
+            len(self.blobs) // BLOB_BYTES,
+            len(self.heap),
+            len(problems),
+        )
+        head = HEADER.pack(MAGIC, VERSION, RECORD.size, *counts, slab_size, tar_size, 0)
+        head = head[: -LENGTH.size]
+        yield head + LENGTH.pack(zlib.crc32(head))
+        yield from (self.records, self.entries, self.extents, self.blobs, self.heap, problems)
+
+
 class IndexBuilder:
     """Takes members, gives an index. Paths are as in the tar: bytes, not yet cleaned.
 
@@ -155,6 +183,17 @@ class IndexBuilder:
         self._name(*at, node)
         return Placed(node, place, length)
 
+    def add_whole_file(
+        self, path: bytes, *, mode: int, mtime_ns: int, size: int, tar_offset: int
+    ) -> int | None:
+        """Add a file whose bytes are all at one place of the tar.
+
+        Returns: its number, if it is a blob of its own.
+        """
+        extents = (Extent(0, tar_offset, size),) if size else ()
+        placed = self.add_file(path, mode=mode, mtime_ns=mtime_ns, size=size, extents=extents)
+        return None if placed is None else placed.place.blob
+
     def set_blob(self, number: int, digest: Digest) -> None:
         """Say what the digest (sha256) of a file is that is a blob of its own."""
         start = number * BLOB_BYTES
@@ -195,24 +234,10 @@ class IndexBuilder:
     def sections(self, tar_size: int) -> Iterator[bytes | bytearray]:
         """Yield the index in parts, so that it need not be in memory twice."""
         entries = _sort(self.names, self.records, has_orphans=self._has_orphans)
-        problems = b"".join(map(_with_length, self._problems))
-        counts = (
-            self._count,
-            len(entries) // ENTRY.size,
-            len(self.extents) // EXTENT.size,
-            len(self._blobs) // BLOB_BYTES,
-            len(self.names.heap),
-            len(problems),
+        parts = Sections(
+            self.records, entries, self.extents, self._blobs, self.names.heap, self._problems
         )
-        head = HEADER.pack(MAGIC, VERSION, RECORD.size, *counts, self._slab_size, tar_size, 0)
-        head = head[: -LENGTH.size]
-        yield head + LENGTH.pack(zlib.crc32(head))
-        yield self.records
-        yield entries
-        yield self.extents
-        yield self._blobs
-        yield self.names.heap
-        yield problems
+        return parts.in_order(self._slab_size, tar_size)
 
     def _clean(self, path: bytes) -> bytes | None:
         try:

@@ -10,24 +10,17 @@ Sources: stargz-snapshotter docs/estargz.md ("eStargz"), containers/storage pkg/
 """
 
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
-from functools import lru_cache
-from typing import Annotated
 
 import msgspec
 
 from orasfs.errors import InvalidContent, InvalidName
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.tree.chunktable import ChunkTable
 from orasfs.tree.compression import open_decompressor
-from orasfs.tree.indexbuilder import IndexBuilder
-from orasfs.tree.layerindex import Extent
-from orasfs.tree.pax import clamp_time_ns
 from orasfs.tree.tarheader import BLOCK, parse_header
+from orasfs.tree.tocentries import Contents, Entry, contents_of
 
 ESTARGZ_DIGEST = "containerd.io/snapshot/stargz/toc.digest"
 ZSTD_CHUNKED_PREFIXES = ("io.github.containers.zstd-chunked.", "io.containers.zstd-chunked.")
@@ -40,11 +33,6 @@ _FOOTER_PLACE = re.compile(rb"([0-9a-f]{16})STARGZ")
 _FOOTER_TAIL = bytes.fromhex("010000ffff") + bytes(8)
 _TOC_NAME = b"stargz.index.json"
 _POSITION = re.compile(r"(\d{1,18}):(\d{1,18}):(\d{1,18}):1")
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
-_SHA256 = re.compile(r"sha256:([0-9a-f]{64})")
-_TIMES = 1024  # that are remembered: many files have the same
-_NO_TIME = "0001-01-01T00:00:00Z"  # Go's zero
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what Go writes for bytes that are no UTF-8
 
 
 class TocForm(Enum):
@@ -67,14 +55,6 @@ class TocPlace:
     digest: Digest
     start: int
     stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a table says: the index of the layer, in its binary form, and its chunks."""
-
-    index: bytes
-    chunks: ChunkTable
 
 
 def find_toc(layer: Descriptor) -> TocPlace | None:
@@ -149,151 +129,12 @@ def read_contents(place: TocPlace, kept: bytes, blob_stop: int) -> Contents:
         raise InvalidContent(f"{place.form.value}: its table of contents: {error}") from error
     if toc.version != 1:
         raise InvalidContent(f"{place.form.value}: a table of version {toc.version}")
-    reading = _Reading()
-    for entries in _grouped(toc.entries):
-        reading.take(entries)
-    return reading.finish(blob_stop)
-
-
-_Natural = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
-
-
-class _Entry(msgspec.Struct, rename="camel", gc=False):
-    """An entry of either format."""
-
-    name: str
-    type: str
-    size: _Natural = 0
-    modtime: str = ""
-    link_name: str = ""
-    mode: _Natural = 0
-    offset: _Natural = 0
-    inner_offset: _Natural = 0
-    chunk_offset: _Natural = 0
-    chunk_size: _Natural = 0
-    chunk_digest: str = ""
-    chunk_type: str = ""
-    digest: str = ""
+    return contents_of(toc.entries, blob_stop)
 
 
 class _Toc(msgspec.Struct):
     version: int
-    entries: list[_Entry]
-
-
-class _Reading:
-    """Makes an index and a table of chunks of the entries, in their order."""
-
-    def __init__(self) -> None:
-        self._builder = IndexBuilder()
-        self._chunks = ChunkTable()
-
-    def take(self, entries: Sequence[_Entry]) -> None:
-        """Take a member, and the chunks of a file behind it."""
-        entry, builder = entries[0], self._builder
-        name, target = _text(entry.name), _text(entry.link_name)
-        mode, mtime_ns = entry.mode & 0o7777, _time_ns(entry.modtime)
-        match entry.type:
-            case "dir":
-                builder.add_directory(name, mode=mode, mtime_ns=mtime_ns)
-            case "reg":
-                extents = tuple(self._extents(entries))
-                self._add_file(name, entry, extents, mtime_ns)
-            case "symlink":
-                builder.add_symlink(name, mode=mode, mtime_ns=mtime_ns, target=target)
-            case "hardlink":
-                builder.add_hard_link(name, target)
-            case "char" | "block" | "fifo":
-                builder.skip(name)
-            case _:
-                raise InvalidContent(f"layer: a member of unknown type {entry.type[:40]!r}")
-
-    def finish(self, blob_stop: int) -> Contents:
-        """Return what came of it; what extraction would stumble over is for the tar to tell."""
-        problem = self._builder.first_problem
-        if problem is not None:
-            raise InvalidContent(f"layer: its table of contents: {problem}")
-        self._chunks.close(blob_stop)
-        return Contents(self._builder.finish(self._chunks.size), self._chunks)
-
-    def _add_file(
-        self, name: bytes, entry: _Entry, extents: Sequence[Extent], mtime_ns: int
-    ) -> None:
-        mode, size = entry.mode & 0o7777, entry.size
-        placed = self._builder.add_file(
-            name, mode=mode, mtime_ns=mtime_ns, size=size, extents=extents
-        )
-        if placed is not None and placed.place.blob is not None and entry.digest:
-            digest = Digest("sha256", _sha256(entry.digest).hex())
-            self._builder.set_blob(placed.place.blob, digest)
-
-    def _extents(self, entries: Sequence[_Entry]) -> Iterator[Extent]:
-        """Enter the chunks of a file; yield where they are, without holes."""
-        whole, done = entries[0], 0
-        begin: tuple[int, int] | None = None  # offset in the file, and address
-        for part in entries if whole.size else ():
-            length = part.chunk_size or whole.size - part.chunk_offset
-            if part.chunk_offset != done or not 0 < length <= whole.size - done:
-                raise InvalidContent(f"layer: the chunks of {whole.name[:80]!r} do not fit")
-            if part.chunk_type == "zeros":
-                if begin is not None:
-                    yield Extent(*begin, self._chunks.size - begin[1])
-                begin = None
-            else:
-                begin = begin or (done, self._chunks.size)
-                digest = part.chunk_digest or ("" if length < whole.size else whole.digest)
-                raw = _sha256(digest)
-                self._chunks.add(length, part.offset, raw, skipped=part.inner_offset)
-            done += length
-        if done != whole.size:
-            raise InvalidContent(f"layer: the chunks of {whole.name[:80]!r} are not all of it")
-        if begin is not None:
-            yield Extent(*begin, self._chunks.size - begin[1])
-
-
-def _grouped(entries: Sequence[_Entry]) -> Iterator[Sequence[_Entry]]:
-    """Yield each member, with the chunks that follow it."""
-    start = 0
-    for number, entry in enumerate(entries):
-        if entry.type != "chunk":
-            if number:
-                yield entries[start:number]
-            start = number
-        elif not number or entry.name != entries[start].name or entries[start].type != "reg":
-            raise InvalidContent(f"layer: a chunk of {entry.name[:80]!r} behind something else")
-    if entries:
-        yield entries[start:]
-
-
-def _sha256(text: str) -> bytes:
-    found = _SHA256.fullmatch(text)
-    if found is None:
-        raise InvalidContent(f"layer: a chunk without a sha256 digest: {text[:80]!r}")
-    return bytes.fromhex(found.group(1))
-
-
-def _text(name: str) -> bytes:
-    if _REPLACEMENT in name:
-        raise InvalidContent("layer: its table of contents does not tell a name that is no UTF-8")
-    return name.encode("utf-8", "surrogatepass")
-
-
-@lru_cache(_TIMES)
-def _time_ns(text: str) -> int:
-    """Return a time of RFC 3339 in nanoseconds since the epoch; 0 if there is none."""
-    if text in ("", _NO_TIME):
-        return 0
-    found = _TIME.fullmatch(text)
-    if found is None:
-        raise InvalidContent(f"layer: no time: {text[:40]!r}")
-    seconds, fraction, zone = found.groups()
-    try:
-        moment = datetime.fromisoformat(seconds + ("+00:00" if zone == "Z" else zone))
-    except ValueError as error:
-        raise InvalidContent(f"layer: no time: {text[:40]!r}") from error
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    whole = since.days * 86400 + since.seconds
-    return clamp_time_ns(whole * 1_000_000_000 + int((fraction or "").ljust(9, "0")))
+    entries: list[Entry]
 
 
 def _inflate(compressed: bytes, limit: int) -> bytes:
