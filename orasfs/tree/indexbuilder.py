@@ -11,7 +11,8 @@ Memory is bounded by the limits below; a member costs about 75 bytes beside its 
 kept in the form of the index, names in `orasfs.tree.nametable`. Pure.
 
 INVARIANT: another thread may look at the nodes while this one adds some (`orasfs.tree.
-partialindex`): a node is complete before it is named, and naming is the last step.
+partialindex`): a node is complete before it is named, and naming is the last step. What is let go
+of in the end is replaced, not changed; extents, of which there are few, stay.
 """
 
 import struct
@@ -232,12 +233,16 @@ class IndexBuilder:
         return b"".join(self.sections(tar_size))
 
     def sections(self, tar_size: int) -> Iterator[bytes | bytearray]:
-        """Yield the index in parts, so that it need not be in memory twice."""
+        """Yield the index in parts, so that it need not be in memory twice.
+
+        In the end the builder knows nothing any more, whoever still has it.
+        """
         entries = _sort(self.names, self.records, has_orphans=self._has_orphans)
         parts = Sections(
             self.records, entries, self.extents, self._blobs, self.names.heap, self._problems
         )
-        return parts.in_order(self._slab_size, tar_size)
+        yield from parts.in_order(self._slab_size, tar_size)
+        self.names, self.records = NameTable(), bytearray()
 
     def _clean(self, path: bytes) -> bytes | None:
         try:

@@ -8,7 +8,8 @@ not known before. A layer in which a harmful member was met is refused at once. 
 What the rest of the tar can change: a later member of the same name takes its place, and a
 directory's own member tells its mode after its content. So answers of this index are not for ever.
 
-INVARIANT: reads only; another thread may be adding members (`orasfs.tree.indexbuilder`).
+INVARIANT: reads only; another thread may be adding members (`orasfs.tree.indexbuilder`), or have
+made the index and let go of them: then the end is near, and all is to wait for it.
 """
 
 from typing import NoReturn
@@ -123,12 +124,16 @@ class PartialIndex:
     def _target(self, record: tuple[int, ...]) -> bytes:
         if record[8] != MemberKind.SYMLINK:
             return b""
-        return bytes(self._builder.names.heap[record[1] : record[1] + record[2]])
+        target = bytes(self._builder.names.heap[record[1] : record[1] + record[2]])
+        if not target:
+            self._wait()  # the index is complete, and the builder has let go of it
+        return target
 
     def _record(self, ordinal: int) -> tuple[int, ...]:
-        if (ordinal + 1) * RECORD.size > len(self._builder.records):
-            self._wait()  # known from an earlier pass
-        return RECORD.unpack_from(self._builder.records, ordinal * RECORD.size)
+        records = self._builder.records
+        if (ordinal + 1) * RECORD.size > len(records):
+            self._wait()  # known from an earlier pass, or see above
+        return RECORD.unpack_from(records, ordinal * RECORD.size)
 
     def _wait(self) -> NoReturn:
         raise NotKnownYet(self._layer)
