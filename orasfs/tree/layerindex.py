@@ -166,6 +166,11 @@ class LayerIndex:
         return self._counts[0]
 
     @property
+    def buffer(self) -> memoryview:
+        """The index in its binary form."""
+        return self._buffer
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """What could not be extracted, or would do harm, in the order met (at most 100)."""
         found: list[str] = []

@@ -26,12 +26,14 @@ class PackedLayer:
             "" for a layer of a container image.
         content_digest: of the uncompressed tar, where the annotation gives a valid one.
         has_whiteouts: whether `.wh.` names delete what lower layers have (image-spec layer.md).
+        manifest: the digest of a manifest that names it: an index may be published beside that.
     """
 
     descriptor: Descriptor
     root: str
     content_digest: Digest | None = None
     has_whiteouts: bool = False
+    manifest: Digest | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,8 +152,9 @@ class _Folder:
 class _Artifact:
     """Puts the layers of an artifact under their titles."""
 
-    def __init__(self, mtime_ns: int) -> None:
-        self._mtime_ns = mtime_ns
+    def __init__(self, manifest: Manifest) -> None:
+        self._mtime_ns = manifest.created_ns
+        self._manifest = Digest.of(manifest.raw)
         self._top = _Folder()
         self._directories = 0
         self.problems: list[str] = []
@@ -221,14 +222,15 @@ class _Artifact:
         }
         packed: tuple[PackedLayer, ...] = ()
         if folder.layer is not None:
-            packed = (PackedLayer(folder.layer, folder.root, _content_digest(folder.layer)),)
+            content = _content_digest(folder.layer)
+            packed = (PackedLayer(folder.layer, folder.root, content, manifest=self._manifest),)
         return Directory(
             MappingProxyType(entries), packed, mtime_ns=self._mtime_ns, layer=folder.layer
         )
 
 
 def _view_of_artifact(manifest: Manifest, options: ViewOptions) -> Directory:
-    artifact = _Artifact(manifest.created_ns)
+    artifact = _Artifact(manifest)
     titled: dict[str, list[Descriptor]] = {}
     for layer in _shown_layers(manifest, options):
         try:
