@@ -7,7 +7,8 @@ for one that is known by a table of contents only (`orasfs.tree.toc`) they are m
 a table does not say where in the tar a file is. Pure: knows no disk and no network.
 
 The binary form, little-endian: a header (`_HEADER`), the addresses of the chunks and the end of
-the last, where in the blob each begins (64 bits each), and their digests (sha256).
+the last, where in the blob each begins (64 bits each), and their digests (sha256). Chunks that
+begin at a bit of the blob have that counted in bits, and their windows follow.
 
 INVARIANT: `decode` gives bytes of the digest that the table has for them, or raises.
 """
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 
 from orasfs.errors import ContentMismatch, InvalidContent
-from orasfs.tree import restarts
+from orasfs.tree import restarts, seekpoints
 from orasfs.tree.compression import is_plain, open_decompressor
 
 CHUNK_BYTES = 1024 * 1024  # of a layer that is passed: at least so many, where streams are short
@@ -43,6 +44,7 @@ class Form(IntEnum):
     STREAMS = 0  # as gzip members or zstd frames
     PLAIN = 1  # as it is
     RESTARTS = 2  # see `orasfs.tree.restarts`
+    WINDOWS = 3  # as gzip from a bit on, see `orasfs.tree.seekpoints`
 
 
 class ChunkTable:
@@ -59,14 +61,19 @@ class ChunkTable:
         self._blob_stops = array("Q")
         self._skipped = array("Q")
         self._digests = bytearray()
+        self._bits = bytearray()  # where in its first byte each begins, if that is told
+        self._windows = seekpoints.Windows()
 
     def __repr__(self) -> str:
         return f"<ChunkTable {len(self)} chunks, {self.size} bytes>"
 
     @property
     def is_hint(self) -> bool:
-        """Whether the blob itself says where its chunks are, which need not be true."""
-        return self._form is Form.RESTARTS
+        """Whether it may be the table that is wrong, and not the blob, where they do not agree.
+
+        Then the blob itself says where its chunks are, or windows are kept beside it.
+        """
+        return self._form in (Form.RESTARTS, Form.WINDOWS)
 
     def __len__(self) -> int:
         """Return the number of chunks."""
@@ -100,6 +107,18 @@ class ChunkTable:
         self._skipped.append(skipped)
         self._digests += digest
 
+    def add_point(self, length: int, bit: int, digest: bytes, window: bytes) -> None:
+        """Add a chunk that begins at a bit of the blob, of a table of `Form.WINDOWS`.
+
+        Raises:
+            InvalidContent: as `add`; or it begins in the same byte as the one before.
+        """
+        if self._blob_starts and bit >> 3 <= self._blob_starts[-1]:
+            raise InvalidContent(f"layer: a chunk at bit {bit}, not behind the one before")
+        self.add(length, bit >> 3, digest)
+        self._bits.append(bit & 7)
+        self._windows.add(window)
+
     def close(self, blob_stop: int, *, is_exact: bool = False) -> None:
         """Say that there are no more, and that streams lie before byte `blob_stop` of the blob.
 
@@ -117,7 +136,9 @@ class ChunkTable:
         for number, start in enumerate(self._blob_starts):
             made = self._skipped[number] + self.length(number)
             most = blob_stop if is_exact else start + made + made // 100 + _SLACK_BYTES
-            stops.append(min(following[start], most))
+            # The byte in which the next chunk begins may have an end of this one.
+            stop = following[start] + (self._form is Form.WINDOWS)
+            stops.append(min(stop, most, blob_stop))
         self._blob_stops = stops
 
     def start(self, number: int) -> int:
@@ -160,7 +181,7 @@ class ChunkTable:
                 yielded before is right.
         """
         made = bytearray()
-        pieces = self._pieces(compressed, self.length(numbers.start))
+        pieces = self._pieces(numbers.start, compressed)
         for number in numbers:
             start = self._skipped[number]
             stop = start + self.length(number)
@@ -174,24 +195,32 @@ class ChunkTable:
                 raise ContentMismatch(f"chunk {number} of a layer is not what its digest says")
             yield content
 
-    def _pieces(self, compressed: bytes | memoryview, length: int) -> Iterator[bytes | memoryview]:
+    def _pieces(self, number: int, compressed: bytes | memoryview) -> Iterator[bytes | memoryview]:
         if self._form is Form.PLAIN:
-            return iter((compressed,))
-        if self._form is Form.RESTARTS:
-            return iter((restarts.inflate(compressed, length),))
-        return iter(open_decompressor(compressed).feed(compressed))
+            yield compressed
+        elif self._form is Form.RESTARTS:
+            yield restarts.inflate(compressed, self.length(number))
+        elif self._form is Form.WINDOWS:
+            window = self._windows.window(number)
+            yield from seekpoints.inflate(memoryview(compressed), self._bits[number], window)
+        else:
+            yield from open_decompressor(compressed).feed(compressed)
 
     def to_bytes(self) -> bytes:
         """Return the table in its binary form; its chunks are at the beginning of streams."""
         if any(self._skipped) or not len(self):
             raise ValueError("this table has no binary form")
         head = _HEADER.pack(_MAGIC, _VERSION, self._form, len(self), self._blob_stops[-1])
-        numbers = (_little(numbers) for numbers in (self._starts, self._blob_starts))
-        return b"".join((head, *numbers, self._digests))
+        starts, windows = self._blob_starts, b""
+        if self._form is Form.WINDOWS:
+            pairs = zip(self._blob_starts, self._bits, strict=True)
+            starts = array("Q", (8 * start + bit for start, bit in pairs))
+            windows = self._windows.to_bytes()
+        return b"".join((head, _little(self._starts), _little(starts), self._digests, windows))
 
     @classmethod
-    def from_bytes(cls, buffer: bytes) -> "ChunkTable":
-        """Return the table that `to_bytes` gave.
+    def from_bytes(cls, buffer: bytes | memoryview) -> "ChunkTable":
+        """Return the table that `to_bytes` gave; a buffer that has windows stays in use.
 
         Raises:
             InvalidContent: it is none, or of another version.
@@ -201,19 +230,27 @@ class ChunkTable:
         magic, version, form, count, blob_stop = _HEADER.unpack_from(buffer)
         sizes = (8 * (count + 1), 8 * count, DIGEST_BYTES * count)
         is_known = (magic, version) == (_MAGIC, _VERSION) and form in iter(Form)
-        if not is_known or _HEADER.size + sum(sizes) != len(buffer):
-            raise InvalidContent("layer chunks: not a table of this version")
         stops = list(itertools.accumulate(sizes, initial=_HEADER.size))
-        starts, blob_starts = (
-            _from_little(buffer[first:last]) for first, last in itertools.pairwise(stops[:3])
-        )
+        surplus = len(buffer) - stops[-1]
+        if not is_known or surplus < 0 or (surplus and form != Form.WINDOWS):
+            raise InvalidContent("layer chunks: not a table of this version")
+        parts = (bytes(buffer[first:last]) for first, last in itertools.pairwise(stops))
+        starts, blob_starts, digests = parts
         table = cls(Form(form))
-        for number in range(count):
-            at = stops[2] + number * DIGEST_BYTES
-            length = starts[number + 1] - starts[number]
-            table.add(length, blob_starts[number], buffer[at : at + DIGEST_BYTES])
+        table._fill(_from_little(starts), _from_little(blob_starts), digests)
+        if form == Form.WINDOWS:
+            table._windows = seekpoints.Windows.from_bytes(buffer[stops[-1] :], count)
         table.close(blob_stop, is_exact=True)
         return table
+
+    def _fill(self, starts: "array[int]", blob_starts: "array[int]", digests: bytes) -> None:
+        for number, begin in enumerate(blob_starts):
+            length = starts[number + 1] - starts[number]
+            digest = digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
+            if self._form is Form.WINDOWS:
+                self.add_point(length, begin, digest, b"")
+            else:
+                self.add(length, begin, digest)
 
 
 class ChunkMaker:
