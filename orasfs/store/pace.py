@@ -6,7 +6,8 @@ in seconds. One is kept for each source, so that its next blob begins with what 
 Over a long way one connection is slower than the link: TCP lets only so much be under way, and
 content networks limit each connection. Several ranges at a time then help, and nowhere else: near
 by, where one stream takes all that there is, or where it is the link itself that is slow, they
-only cost requests. So it is tried, and given up if it does not help.
+only cost requests. So it is tried, and given up if it does not help. On a machine whose processors
+are fought for, answers are late and bytes slow wherever they come from: nothing is tried then.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ _EPOCH_TRIPS = 5  # in which slow start brings a stream near its speed
 _PART_TRIPS = 8
 _LEAST_SECONDS = 0.4
 _REST_SECONDS = 60.0
+_BUSY_SHARE = 0.3  # of the time in which somebody waited for a processor
 _MOST_PART_BYTES = 8 * 1024 * 1024
 _LEAST_PART_BYTES = 2 * 1024 * 1024
 
@@ -39,9 +41,11 @@ class Pace:
 
     Args:
         most: how many streams of one blob there may be.
+        stalled: tells for how many seconds somebody has waited for a processor, ever.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, stalled: Callable[[], float] = float) -> None:
+        self.stalled = stalled
         self._most = most
         self._answers: tuple[float, ...] = ()  # replaced, since threads add to it
         self._rate = 0.0  # of one stream, the best so far
@@ -100,12 +104,19 @@ class Pace:
         self._streams = 1
         self._trial = None
 
-    def judge(self, bytes_per_second: float, now: float) -> None:
-        """Hear what came in an epoch in which readers waited for nothing else; decide anew."""
+    def judge(self, bytes_per_second: float, now: float, *, is_busy: bool = False) -> None:
+        """Hear what came in an epoch in which readers waited for nothing else; decide anew.
+
+        Args:
+            bytes_per_second: of all streams together.
+            now: in seconds, of any clock.
+            is_busy: whether the processors were fought for, so that it says little of the way.
+        """
         self._rate = max(self._rate, bytes_per_second / self.streams)
         trial = self._trial
         if trial is None:
-            if bytes_per_second < FAST_BYTES_PER_SECOND and self._may_try(now):
+            is_slow = not is_busy and bytes_per_second < FAST_BYTES_PER_SECOND
+            if is_slow and self._may_try(now):
                 self._trial = _Trial(bytes_per_second)
                 self._streams = self._most
         elif not trial.has_settled:  # half of it was the beginning of the new ones
@@ -140,6 +151,7 @@ class Epochs:
         self._received = received
         self._begun = 0.0
         self._begun_with = 0
+        self._stalled = 0.0
         self._waited = 0.0
 
     def waited(self, since: float, now: float) -> bool:
@@ -154,11 +166,13 @@ class Epochs:
         # With more than half of it waiting, the way is what is slow, and not the reader.
         is_meant = self._waited >= seconds / 2 and came > 0
         if is_meant:
-            self._pace.judge(came / seconds, now)
+            is_busy = self._pace.stalled() - self._stalled > _BUSY_SHARE * seconds
+            self._pace.judge(came / seconds, now, is_busy=is_busy)
         self._waited = 0.0
         return is_meant
 
     def _begin(self, now: float) -> None:
         self._begun = now
         self._begun_with = self._received()
+        self._stalled = self._pace.stalled()
         self._waited = 0.0

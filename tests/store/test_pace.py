@@ -1,14 +1,19 @@
 """When several streams at once are tried, and when that is given up."""
 
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
 import pytest
 
+from orasfs.store.contention import stalled_seconds
 from orasfs.store.pace import FAR_SECONDS, FAST_BYTES_PER_SECOND, Epochs, Pace
 
 MIB = 1024 * 1024
 
 
-def far(latency: float = 0.1) -> Pace:
-    pace = Pace(4)
+def far(latency: float = 0.1, stalled: Callable[[], float] = float) -> Pace:
+    pace = Pace(4, stalled)
     pace.answered(3 * latency, is_part=False)  # with the handshakes
     pace.answered(latency, is_part=True)
     return pace
@@ -34,6 +39,14 @@ def test_nothing_is_tried_nearby() -> None:
     pace = far(FAR_SECONDS / 2)
     pace.judge(1e6, 0)
     assert pace.streams == 1
+
+
+def test_nothing_is_tried_while_the_processors_are_fought_for() -> None:
+    pace = far()
+    pace.judge(1e6, 0, is_busy=True)
+    assert pace.streams == 1
+    pace.judge(1e6, 1)
+    assert pace.streams == 4
 
 
 def test_nothing_is_tried_where_one_stream_is_fast() -> None:
@@ -97,8 +110,8 @@ def test_a_part_takes_several_round_trips_to_come() -> None:
 
 
 class Clocked:
-    def __init__(self) -> None:
-        self.pace = far()
+    def __init__(self, stalled: Callable[[], float] = float) -> None:
+        self.pace = far(stalled=stalled)
         self.received = 0
         self.epochs = Epochs(self.pace, lambda: self.received)
 
@@ -112,6 +125,27 @@ def test_a_reader_that_waits_shows_how_fast_the_way_is() -> None:
         assert now < 7
     assert clocked.pace.streams == 4
     assert now - 5 == pytest.approx(clocked.pace.epoch_seconds, abs=0.1)
+
+
+def test_a_machine_that_is_busy_shows_nothing() -> None:
+    clocked = Clocked(map(float, count()).__next__)
+    now = 5.0
+    while not clocked.epochs.waited(now, now + 0.09):
+        now += 0.1
+        clocked.received += 1_000_000
+    assert clocked.pace.streams == 1
+
+
+def test_the_kernel_tells_how_busy_it_is(tmp_path: Path) -> None:
+    told = tmp_path / "cpu"
+    assert stalled_seconds(told) == 0, "not every kernel does"
+    told.write_text(
+        "some avg10=1.53 avg60=1.10 avg300=0.30 total=2500000\n"
+        "full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+    )
+    assert stalled_seconds(told) == 2.5
+    told.write_text("what?\n")
+    assert stalled_seconds(told) == 0
 
 
 def test_a_reader_that_is_slow_itself_shows_nothing() -> None:
