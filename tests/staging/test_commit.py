@@ -265,6 +265,15 @@ def _calls_of_a_commit(desk: Desk) -> Iterator[int]:
     yield from range(len(fresh.calls))
 
 
+async def _threads_ended() -> None:
+    limiter = trio.to_thread.current_default_thread_limiter()
+    tokens = [object() for _ in range(int(limiter.total_tokens))]
+    for each in tokens:  # whoever has them all is alone
+        await limiter.acquire_on_behalf_of(each)
+    for each in tokens:
+        limiter.release_on_behalf_of(each)
+
+
 def test_a_failure_of_each_call_in_turn_is_the_cause_and_is_mended_by_the_next_commit(
     desk: Desk,
 ) -> None:
@@ -276,8 +285,7 @@ def test_a_failure_of_each_call_in_turn_is_the_cause_and_is_mended_by_the_next_c
             with pytest.raises(RegistryFailure, match="the test ordered it"):
                 await desk.commit(target)
             assert not target.tags
-            while trio.to_thread.current_default_thread_limiter().borrowed_tokens:
-                await trio.sleep(0.001)  # until those who were told to give up have done so
+            await _threads_ended()  # of those that were told to give up
             arrived = set(target.blobs)
             target.counts.clear()
             await desk.commit(target)

@@ -125,7 +125,7 @@ async def test_a_small_file_is_given_before_its_open_is_answered_if_nobody_reads
         given, *opened = await kernel.answers()
         head = wire.STORE_OUT.pack(GIVEN_INO, 0, len(GIVEN), 0)
         assert given == (-wire.Notification.STORE, 0, head + GIVEN)
-        assert [unique for _, unique, _ in opened] == [2, 4]
+        assert {unique for _, unique, _ in opened} == {2, 4}
         kernel.leave()
 
 
