@@ -27,6 +27,7 @@ from orasfs.store import leases, transfer
 from orasfs.store.arrival import Arrival
 from orasfs.store.assembly import Assembly
 from orasfs.store.cas import ContentStore, open_regular
+from orasfs.store.contention import stalled_seconds
 from orasfs.store.counters import Counters
 from orasfs.store.downloads import Downloads
 from orasfs.store.layout import InPlace
@@ -194,7 +195,7 @@ class Blobs:
         """Return what is known of the way to a source."""
         pace = self._paces.get(source)
         if pace is None:
-            pace = self._paces[source] = Pace(self._options.streams_ahead)
+            pace = self._paces[source] = Pace(self._options.streams_ahead, stalled_seconds)
         return pace
 
     def _begin_in_place(
