@@ -276,6 +276,7 @@ class Claim:
             if not self._is_settled:
                 self._is_settled = True
                 self._room.settle(self._name, self._target)
+                self._room.trim()  # a disk gives whole blocks
 
     def _cover(self, size: int) -> None:
         kind = kind_of(self._name) or Kind.TEMPORARY

@@ -78,6 +78,19 @@ def test_what_was_used_last_stays(tmp_path: Path) -> None:
     assert s.ledger.total() == on_disk(tmp_path) == 10 * SIZE
 
 
+def test_what_takes_more_than_was_claimed_is_made_up_for(tmp_path: Path) -> None:
+    """A disk gives whole blocks, and a size is asked for in bytes."""
+    s = Store(tmp_path)
+    blobs = [s.add(number) for number in range(9)]
+    small = b"small"
+    descriptor = Descriptor("application/octet-stream", Digest.of(small), len(small))
+    s.room.claim(tmp_path / "ingest/other", SIZE - len(small))
+    s.store.ingest_bytes(descriptor, small)
+    assert s.store.has(descriptor)
+    assert not s.store.has(blobs[0])
+    assert s.ledger.total() <= 10 * SIZE
+
+
 def test_reading_writes_nothing_for_an_hour(tmp_path: Path) -> None:
     s = Store(tmp_path)
     blob = s.add(1)
