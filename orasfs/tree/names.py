@@ -17,8 +17,7 @@ MAX_COMPONENT_BYTES = 255  # NAME_MAX of every common filesystem
 MAX_TITLE_DEPTH = 128  # components of a title; bounds what a small manifest makes us build
 
 _SHOWN_BYTES = 200
-# Paths that are clean already, if they are not too long.
-_CLEAN = re.compile(rb"[^/.\0][^/\0]*(?:/[^/.\0][^/\0]*)*")
+_CLEAN = re.compile(rb"(?=.{,255}\Z)[^/.\0][^/\0]*(?:/[^/.\0][^/\0]*)*", re.DOTALL)
 
 
 def show(path: bytes) -> str:
@@ -49,14 +48,20 @@ def clean_title(title: str) -> str:
     return cleaned.decode()
 
 
+def is_clean(path: bytes) -> bool:
+    """Tell whether `clean_path` gives the path as it is; not of all such, but of nearly all."""
+    return _CLEAN.fullmatch(path) is not None
+
+
 def clean_path(path: bytes) -> bytes:
     """Return a member's or title's relative path, b"" for the top itself.
 
     Raises:
         ContentRefused: it is absolute, leads out by `..`, holds a NUL, or is too long.
     """
-    if len(path) <= MAX_COMPONENT_BYTES and _CLEAN.fullmatch(path):  # as nearly all are
-        return path
+    trimmed = path.removeprefix(b"./").removesuffix(b"/")  # as tar writes them
+    if is_clean(trimmed):
+        return trimmed
     if path.startswith(b"/"):
         raise ContentRefused(f"absolute path {show(path)}")
     if b"\0" in path:

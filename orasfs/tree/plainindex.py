@@ -25,7 +25,7 @@ from orasfs.tree.layerindex import (
     MemberKind,
     RecordFlag,
 )
-from orasfs.tree.names import clean_path
+from orasfs.tree.names import clean_path, is_clean
 
 _MOST_MEMBERS = 400_000
 # As plain numbers, since there are many.
@@ -34,7 +34,9 @@ _DIRECTORY, _FILE, _SYMLINK = (
     int(MemberKind.FILE),
     int(MemberKind.SYMLINK),
 )
-_SPARSE, _OWN, _IMPLICIT = int(RecordFlag.SPARSE), int(RecordFlag.OWN), int(RecordFlag.IMPLICIT)
+_SPARSE, _OWN = int(RecordFlag.SPARSE), int(RecordFlag.OWN)
+_IMPLIED = (0, 0o755, int(RecordFlag.IMPLICIT))  # a directory that no member is
+_pack = RECORD.pack
 
 
 class NotPlain(Exception):
@@ -53,47 +55,48 @@ class PlainIndex:
     first_problem = None
 
     def __init__(self) -> None:
-        # As `RECORD` has them. Of a directory the first fields are not known before the end.
-        self._rows: list[tuple[int, ...]] = [(0, 0, 0, 0, 0, 0, 1, 0o755, _DIRECTORY, _IMPLICIT)]
+        self._records: list[bytes] = [b""]  # of directories not before the end
         self._texts: list[bytes] = []
         self._text_size = 0
         self._nodes: list[int] = []  # by number of a name
         self._starts: list[int] = []  # likewise, in the heap
-        self._children: dict[int, dict[bytes, int]] = {
-            ROOT: {}
-        }  # of directories; numbers of names
-        self._directories = {b"": ROOT}  # that had a member: their paths
+        # Of directories: the numbers of names; time, mode and flags; and the paths of those that
+        # had a member.
+        self._children: dict[int, dict[bytes, int]] = {ROOT: {}}
+        self._directories: dict[int, tuple[int, int, int]] = {ROOT: _IMPLIED}
+        self._paths: dict[bytes, dict[bytes, int]] = {b"": self._children[ROOT]}
         self._extents: list[bytes] = []
         self._blobs = bytearray()
         self._slab_size = 0
 
     def __repr__(self) -> str:
-        return f"<PlainIndex nodes={len(self._rows)}>"
+        return f"<PlainIndex nodes={len(self._records)}>"
 
     def skip(self, path: bytes) -> None:
         """See `IndexBuilder.skip`."""
-        _clean(path)
+        _cleaned(path)
 
     def add_directory(self, path: bytes, *, mode: int, mtime_ns: int) -> None:
         """See `IndexBuilder.add_directory`."""
-        row = (0, 0, 0, mtime_ns, 0, 0, 1, mode & 0o7777, _DIRECTORY, 0)
-        cleaned = _clean(path)
+        said = (mtime_ns, mode & 0o7777, 0)
+        cleaned = _cleaned(path)
         if not cleaned:
-            self._rows[ROOT] = row
+            self._directories[ROOT] = said
             return
         siblings, name = self._place_of(cleaned)
         if name not in siblings:
-            self._new_directory(siblings, name, row)
+            self._new_directory(siblings, name, said)
             return
         node = self._nodes[siblings[name]]
-        if node not in self._children:
+        if node not in self._directories:
             raise NotPlain
-        self._rows[node] = row
+        self._directories[node] = said
 
     def add_whole_file(
         self, path: bytes, *, mode: int, mtime_ns: int, size: int, tar_offset: int
     ) -> int | None:
         """See `IndexBuilder.add_whole_file`."""
+        siblings, name = self._place_of(path)
         number, flags, place = None, 0, self._slab_size
         if size >= OWN_BLOB_BYTES:
             number = place = len(self._blobs) // BLOB_BYTES
@@ -102,8 +105,9 @@ class PlainIndex:
         else:
             self._slab_size += size
         count, tar = (1, tar_offset) if size else (0, 0)
-        self._add_leaf(
-            path, (tar, place, size, mtime_ns, 0, count, 1, mode & 0o7777, _FILE, flags)
+        self._put(siblings, name, len(self._records))
+        self._records.append(
+            _pack(tar, place, size, mtime_ns, 0, count, 1, mode & 0o7777, _FILE, flags)
         )
         return number
 
@@ -114,18 +118,16 @@ class PlainIndex:
         first = len(self._extents)
         if first + len(extents) > MAX_EXTENTS:
             raise NotPlain
+        siblings, name = self._place_of(path)
         tar = extents[0].tar_offset if extents else 0
         place = self._slab_size
         if extents:
             self._slab_size += extents[-1].tar_offset + extents[-1].length - tar
         for extent in extents:
-            fields = extent.file_offset, extent.tar_offset, extent.length
-            self._extents.append(EXTENT.pack(*fields))
-        count = len(extents)
-        self._add_leaf(
-            path,
-            (tar, place, size, mtime_ns, first, count, 1, mode & 0o7777, _FILE, _SPARSE),
-        )
+            self._extents.append(EXTENT.pack(extent.file_offset, extent.tar_offset, extent.length))
+        self._put(siblings, name, len(self._records))
+        fields = (tar, place, size, mtime_ns, first, len(extents))
+        self._records.append(_pack(*fields, 1, mode & 0o7777, _FILE, _SPARSE))
 
     def set_blob(self, number: int, digest: Digest) -> None:
         """See `IndexBuilder.set_blob`."""
@@ -136,27 +138,28 @@ class PlainIndex:
         """See `IndexBuilder.add_symlink`."""
         if not target or len(target) > MAX_TARGET_BYTES or b"\0" in target:
             raise NotPlain
-        cleaned = _clean(path)
-        self._place_of(cleaned)  # names of missing directories come before the target
-        place = self._add_text(target)
-        length = len(target)
-        self._add_leaf(path, (0, place, length, mtime_ns, 0, 0, 1, mode & 0o7777, _SYMLINK, 0))
+        siblings, name = self._place_of(path)
+        place = self._text_size
+        self._texts.append(target)
+        self._text_size += len(target)
+        self._put(siblings, name, len(self._records))
+        fields = (0, place, len(target), mtime_ns, 0, 0)
+        self._records.append(_pack(*fields, 1, mode & 0o7777, _SYMLINK, 0))
 
     def add_hard_link(self, path: bytes, target: bytes) -> None:
         """See `IndexBuilder.add_hard_link`."""
-        node = self._find(_clean(target))
-        if node is None or node in self._children:
+        node = self._find(_cleaned(target))
+        if node is None or node in self._directories:
             raise NotPlain
-        siblings, name = self._place_of(_clean(path))
-        self._put(siblings, name, node)
-        row = self._rows[node]
-        self._rows[node] = (*row[:6], row[6] + 1, *row[7:])
+        self._put(*self._place_of(path), node)
+        *fields, links, mode, kind, flags = RECORD.unpack(self._records[node])
+        self._records[node] = _pack(*fields, links + 1, mode, kind, flags)
 
     def finish(self, tar_size: int) -> bytes:
         """See `IndexBuilder.finish`."""
         entries = self._sort()
         parts = Sections(
-            records=b"".join(RECORD.pack(*row) for row in self._rows),
+            records=b"".join(self._records),
             entries=entries,
             extents=b"".join(self._extents),
             blobs=self._blobs,
@@ -164,56 +167,51 @@ class PlainIndex:
         )
         return b"".join(parts.in_order(self._slab_size, tar_size))
 
-    def _add_leaf(self, path: bytes, row: tuple[int, ...]) -> None:
-        siblings, name = self._place_of(_clean(path))
-        self._put(siblings, name, len(self._rows))
-        self._rows.append(row)
-
-    def _place_of(self, cleaned: bytes) -> tuple[dict[bytes, int], bytes]:
+    def _place_of(self, path: bytes) -> tuple[dict[bytes, int], bytes]:
         """Return the names of the directory that a path is in, and its own name."""
+        cleaned = path if is_clean(path) else _cleaned(path)
         parent, _, name = cleaned.rpartition(b"/")
-        node = self._directories.get(parent)
-        if node is None:
-            node = self._directories[parent] = self._make_directories(parent)
-        if not name or len(self._rows) > _MOST_MEMBERS:
+        siblings = self._paths.get(parent)
+        if siblings is None:
+            siblings = self._paths[parent] = self._make_directories(parent)
+        if not name or len(self._records) > _MOST_MEMBERS:
             raise NotPlain
-        return self._children[node], name
+        return siblings, name
 
-    def _make_directories(self, path: bytes) -> int:
-        node = ROOT
+    def _make_directories(self, path: bytes) -> dict[bytes, int]:
+        siblings = self._children[ROOT]
         for part in path.split(b"/"):
-            siblings = self._children.get(node)
-            if siblings is None or len(self._rows) > _MOST_MEMBERS:
-                raise NotPlain
             number = siblings.get(part)
             if number is None:
-                row = (0, 0, 0, 0, 0, 0, 1, 0o755, _DIRECTORY, _IMPLICIT)
-                node = self._new_directory(siblings, part, row)
-            else:
-                node = self._nodes[number]
-        if node not in self._children:
-            raise NotPlain
-        return node
+                siblings = self._new_directory(siblings, part, _IMPLIED)
+                continue
+            node = self._nodes[number]
+            if node not in self._directories:
+                raise NotPlain
+            siblings = self._children[node]
+        return siblings
 
-    def _new_directory(self, siblings: dict[bytes, int], name: bytes, row: tuple[int, ...]) -> int:
-        node = len(self._rows)
-        self._rows.append(row)
-        self._children[node] = {}
+    def _new_directory(
+        self, siblings: dict[bytes, int], name: bytes, said: tuple[int, int, int]
+    ) -> dict[bytes, int]:
+        node = len(self._records)
+        if node > _MOST_MEMBERS:
+            raise NotPlain
+        self._records.append(b"")
+        self._directories[node] = said
         self._put(siblings, name, node)
-        return node
+        children: dict[bytes, int] = {}
+        self._children[node] = children
+        return children
 
     def _put(self, siblings: dict[bytes, int], name: bytes, node: int) -> None:
         number = len(self._nodes)
         if siblings.setdefault(name, number) != number:
             raise NotPlain
         self._nodes.append(node)
-        self._starts.append(self._add_text(name))
-
-    def _add_text(self, text: bytes) -> int:
-        start = self._text_size
-        self._texts.append(text)
-        self._text_size = start + len(text)
-        return start
+        self._starts.append(self._text_size)
+        self._texts.append(name)
+        self._text_size += len(name)
 
     def _find(self, cleaned: bytes) -> int | None:
         node = ROOT
@@ -225,26 +223,28 @@ class PlainIndex:
         return node
 
     def _sort(self) -> bytes:
-        """Return the entries, as `IndexBuilder` has them, and tell directories their range."""
-        nodes, starts, children, rows = self._nodes, self._starts, self._children, self._rows
+        """Return the entries, as `IndexBuilder` has them, and make the directories' records."""
+        nodes, starts, records = self._nodes, self._starts, self._records
         made: list[bytes] = []
         pack = ENTRY.pack
-        directories = [ROOT]
-        for directory in directories:  # those that are found are put behind
-            names = children[directory]
-            tar, _, _, mtime_ns, *_, mode, kind, flags = rows[directory]
-            rows[directory] = (tar, 0, 0, mtime_ns, len(made), len(names), 1, mode, kind, flags)
+        own = {ROOT: 0}  # by directory, in the order in which they are found
+        queue = [ROOT]
+        for directory in queue:
+            names = self._children[directory]
+            mtime_ns, mode, flags = self._directories[directory]
+            fields = (own[directory], 0, 0, mtime_ns, len(made), len(names))
+            records[directory] = _pack(*fields, 1, mode, _DIRECTORY, flags)
             for name in sorted(names):
                 number = names[name]
                 node = nodes[number]
-                if node in children:
-                    rows[node] = (len(made), *rows[node][1:])
-                    directories.append(node)
+                if node in self._directories:
+                    own[node] = len(made)
+                    queue.append(node)
                 made.append(pack(starts[number], node, len(name)))
         return b"".join(made)
 
 
-def _clean(path: bytes) -> bytes:
+def _cleaned(path: bytes) -> bytes:
     try:
         return clean_path(path)
     except ContentRefused as error:

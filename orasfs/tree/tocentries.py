@@ -23,7 +23,9 @@ from orasfs.tree.pax import clamp_time_ns
 from orasfs.tree.plainindex import NotPlain, PlainIndex
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", re.ASCII)
-_TIMES = 1024  # that are remembered: many files have the same
+_TIMES = 1024  # that are remembered: many files have the same time, or one near it
+_MINUTE_CHARACTERS = len("2024-02-29T12:34:")
+_SECONDS_NS = {f"{number:02}Z": number * 1_000_000_000 for number in range(60)}
 _NO_TIME = "0001-01-01T00:00:00Z"  # Go's zero
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what Go writes for bytes that are no UTF-8
 _SHA256 = "sha256:"
@@ -212,6 +214,18 @@ def _time_ns(text: str) -> int:
     """Return a time of RFC 3339 in nanoseconds since the epoch; 0 if there is none."""
     if text in ("", _NO_TIME):
         return 0
+    seconds_ns = _SECONDS_NS.get(text[_MINUTE_CHARACTERS:])
+    if seconds_ns is None:
+        return clamp_time_ns(_moment_ns(text))
+    return clamp_time_ns(_minute_ns(text[:_MINUTE_CHARACTERS]) + seconds_ns)
+
+
+@lru_cache(_TIMES)
+def _minute_ns(text: str) -> int:
+    return _moment_ns(text + "00Z")
+
+
+def _moment_ns(text: str) -> int:
     found = _TIME.fullmatch(text)
     if found is None:
         raise InvalidContent(f"layer: no time: {text[:40]!r}")
@@ -222,4 +236,4 @@ def _time_ns(text: str) -> int:
         raise InvalidContent(f"layer: no time: {text[:40]!r}") from error
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     whole = since.days * 86400 + since.seconds
-    return clamp_time_ns(whole * 1_000_000_000 + int((fraction or "").ljust(9, "0")))
+    return whole * 1_000_000_000 + int((fraction or "").ljust(9, "0"))

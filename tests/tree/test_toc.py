@@ -183,3 +183,31 @@ def test_members_are_what_the_table_says() -> None:
     assert str(index.blob(0)) == HASH
     assert index.locate("d/hard") == large
     assert index.locate("d/device") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", 0),
+        ("0001-01-01T00:00:00Z", 0),
+        ("1969-12-31T23:59:59Z", -(10**9)),
+        ("1969-12-31T23:59:59.000000001Z", 1 - 10**9),
+        ("2024-02-29T12:34:00Z", 1709210040 * 10**9),
+        ("2024-02-29T12:34:59Z", 1709210099 * 10**9),
+        ("2024-02-29T12:34:59-00:01", 1709210159 * 10**9),
+        ("9999-12-31T23:59:59Z", 2**63 - 1),
+    ],
+)
+def test_times_are_those_of_rfc_3339(text: str, expected: int) -> None:
+    index = LayerIndex(read({"name": "d", "type": "dir", "modtime": text}).index)
+    found = index.locate("d")
+    assert found is not None
+    assert index.member(found).mtime_ns == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["2024-02-29T12:34:60Z", "2024-02-30T12:34:00Z", "2024-02-29 12:34:00Z", "00Z", "Z"]
+)
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(InvalidContent, match="no time"):
+        read({"name": "d", "type": "dir", "modtime": text})
