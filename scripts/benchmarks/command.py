@@ -11,7 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from scripts.benchmarks import machine, pagecache, plot
+from scripts.benchmarks import archive, machine, pagecache, plot
+from scripts.benchmarks.archive import PackedRandom
 from scripts.benchmarks.case import Case
 from scripts.benchmarks.distance import FarRead
 from scripts.benchmarks.finding import FindPacked
@@ -55,6 +56,7 @@ CASES: Mapping[str, Kind] = {
     ListMany.name: ListMany,
     PackedMember.name: PackedMember,
     PackedParts.name: PackedParts,
+    PackedRandom.name: PackedRandom,
     PackedCopy.name: PackedCopy,
     CommitFile.name: CommitFile,
     CommitTree.name: CommitTree,
@@ -129,6 +131,8 @@ def _notes() -> tuple[str, ...]:
     notes = []
     if shutil.which("oras") is None:
         notes.append("oras is not on PATH; curl takes its place")
+    if archive.program() is None:
+        notes.append("ratarmount is not installed: packed-random has no rival")
     if not pagecache.can_drop_all():
         notes.append("not root: cold reads of trees on disk find their directories in memory")
     return tuple(notes)
