@@ -39,7 +39,6 @@ from orasfs.tree.layerindex import LayerIndex
 from orasfs.tree.node import PackedLayer
 from orasfs.tree.toc import (
     MAX_TOC_BYTES,
-    Contents,
     TocForm,
     TocPlace,
     estargz_start,
@@ -47,6 +46,7 @@ from orasfs.tree.toc import (
     read_contents,
     unpack_estargz,
 )
+from orasfs.tree.tocentries import Contents
 
 logger = logging.getLogger(__name__)
 

@@ -132,13 +132,17 @@ class ChunkTable:
         if edges[-1] > blob_stop or blob_stop in self._blob_starts:
             raise InvalidContent("layer: a chunk lies behind the end of what is compressed")
         following = dict(itertools.pairwise(edges))
-        stops = array("Q")
-        for number, start in enumerate(self._blob_starts):
-            made = self._skipped[number] + self.length(number)
-            most = blob_stop if is_exact else start + made + made // 100 + _SLACK_BYTES
+        if self._form is Form.WINDOWS:
             # The byte in which the next chunk begins may have an end of this one.
-            stop = following[start] + (self._form is Form.WINDOWS)
-            stops.append(min(stop, most, blob_stop))
+            following = {start: min(stop + 1, blob_stop) for start, stop in following.items()}
+        stops = array("Q")
+        places = zip(
+            self._blob_starts, self._skipped, self._starts, self._starts[1:], strict=False
+        )
+        for start, skipped, first, last in places:
+            made = skipped + last - first
+            most = blob_stop if is_exact else start + made + made // 100 + _SLACK_BYTES
+            stops.append(min(following[start], most))
         self._blob_stops = stops
 
     def start(self, number: int) -> int:

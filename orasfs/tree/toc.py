@@ -25,7 +25,7 @@ from orasfs.tree.tocentries import Contents, Entry, contents_of
 ESTARGZ_DIGEST = "containerd.io/snapshot/stargz/toc.digest"
 ZSTD_CHUNKED_PREFIXES = ("io.github.containers.zstd-chunked.", "io.containers.zstd-chunked.")
 MAX_TOC_BYTES = 64 * 1024 * 1024  # uncompressed: about a quarter of a million files
-_TAIL_BYTES = (32 * 1024, 1024 * 1024)  # that are looked for an eStargz table, at least and most
+_TAIL_BYTES = (32 * 1024, 2 * 1024 * 1024)  # that are looked for an eStargz table, at least and most
 _TAIL_SHARE = 200
 _FOOTER_BYTES = 51
 _FOOTER_HEAD = bytes.fromhex("1f8b08040000000000ff1a00") + b"SG\x16\0"
