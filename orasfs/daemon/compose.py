@@ -40,6 +40,7 @@ from orasfs.staging.layerblob import Compression
 from orasfs.staging.pack import Packing, PackSettings
 from orasfs.store.cache import Cache
 from orasfs.store.options import CacheOptions, Transfer, Verify
+from orasfs.store.pending import Patience
 from orasfs.tree.views import ViewOptions
 from orasfs.vfs.fetching import Fetching
 from orasfs.vfs.filesystem import Filesystem
@@ -49,6 +50,8 @@ from orasfs.vfs.root import LayoutRoot, reaches
 
 logger = logging.getLogger(__name__)
 
+# What was fetched can be fetched again: it leaves the disk to who copies out of the mount.
+_PATIENCE = Patience(quiet_seconds=2.0, most_seconds=25.0)
 CLOSE_SECONDS = 10.0  # for the cache to put away what it has, once nobody reads any more
 
 
@@ -188,6 +191,7 @@ def cache_options(config: MountConfig) -> CacheOptions:
         verify=Verify.STRICT if config.is_strict else Verify.LAZY,
         budget=config.cache_budget,
         pinned=partial(pinned_digests, default_state() / "drafts", config.cache),
+        patience=_PATIENCE,
     )
 
 

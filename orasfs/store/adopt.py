@@ -44,6 +44,7 @@ def adopt(
     """
     if store.has(descriptor):
         return
+    store.pending.wait_for_room()
     if content.size != descriptor.size:
         raise ContentMismatch(f"{descriptor.digest}: {content.size} bytes offered")
     with disk.translated(f"keep {descriptor.digest}"), content.open() as source:

@@ -13,11 +13,12 @@ import logging
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import trio
 
 from orasfs.errors import ContentMismatch, StorageFailure, StorageFull, Unreachable
+from orasfs.oci.descriptor import Descriptor
 from orasfs.store.arrival import Stopped
 from orasfs.store.chunkfile import ChunkFile
 from orasfs.store.walker import NEVER
@@ -37,21 +38,38 @@ def _conclude(
     error: Exception | None,
     check: Callable[[], None],
     on_verified: Callable[[], None],
+    keep_file: Callable[[ChunkFile], None],
 ) -> None:
-    """Verify a file and give it its name if it is complete, and close it; in a thread."""
-    keep = True
+    """Verify a file and have it kept if it is complete, else close it; in a thread."""
+    is_of_use = True
+    is_verified = False
     try:
         if error is not None:
             raise error
         if file.chunks.is_complete:
             file.verify(check)
-            on_verified()
-            file.publish()
+            is_verified = True
     except (ContentMismatch, StorageFull):
-        keep = False  # the one is of no use, the other leaves room to others
+        is_of_use = False  # the one is of no use, the other leaves room to others
         raise
     finally:
-        file.close(keep=keep, flush=True)
+        if not is_verified:
+            file.close(keep=is_of_use, flush=True)
+    if is_verified:
+        on_verified()
+        keep_file(file)
+
+
+class ChunkStore(Protocol):
+    """Where blobs that come in pieces are put."""
+
+    def open_chunks(self, descriptor: Descriptor) -> ChunkFile:
+        """Open the partial file of a blob; blocks."""
+        ...
+
+    def keep(self, unnamed: ChunkFile) -> None:
+        """Take a verified file over; blocks."""
+        ...
 
 
 class Assembly:
@@ -59,7 +77,7 @@ class Assembly:
 
     Args:
         errand: the blob, and where it comes from.
-        open_file: opens the partial file; blocking.
+        store: where its file is.
 
     Attributes:
         fd: the open file with the bytes, -1 before there is one; whoever owns the assembly closes
@@ -71,9 +89,9 @@ class Assembly:
         was_served: whether a reader was given bytes before they were verified.
     """
 
-    def __init__(self, errand: Errand, open_file: Callable[[], ChunkFile]) -> None:
+    def __init__(self, errand: Errand, store: ChunkStore) -> None:
         self._errand = errand
-        self._open_file = open_file
+        self._store = store
         self._token = trio.lowlevel.current_trio_token()
         self._file: ChunkFile | None = None
         self._walkers: Walkers | None = None  # while bytes are gathered
@@ -273,13 +291,15 @@ class Assembly:
             await self._attempt()
 
     async def _attempt(self) -> None:
-        file = self._file = await _in_thread(self._open_file)
+        open_file = partial(self._store.open_chunks, self._errand.descriptor)
+        file = self._file = await _in_thread(open_file)
         self._is_file_ours = True
         self.fd = file.open_reader()
         self.resumed = file.resumed
         error = await self._gather(file)
         self._is_file_ours = False
-        await _in_thread(partial(_conclude, file, error, self._check, self._note_verified))
+        check, on_verified = self._check, self._note_verified
+        await _in_thread(partial(_conclude, file, error, check, on_verified, self._store.keep))
 
     async def _gather(self, file: ChunkFile) -> Exception | None:
         """Let walkers fetch until all is there, or it is over; return what went wrong."""

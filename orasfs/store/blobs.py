@@ -144,6 +144,20 @@ class Blobs:
         """Tell whether a part of a blob can be read without fetching all of it."""
         return self._may_be_lazy(descriptor, source) or self._store.has(descriptor)
 
+    def note_use(self) -> None:
+        """Say that bytes of a blob are being read."""
+        self._store.pending.note_use()
+
+    async def settle(self, digest: Digest) -> None:
+        """Wait until a whole blob has its final name.
+
+        Raises:
+            StorageFull: the disk is full.
+        """
+        await trio.to_thread.run_sync(
+            partial(self._store.pending.settle, digest), abandon_on_cancel=True
+        )
+
     def retain(self, blob: OpenBlob) -> None:
         """Count one more user of a blob that is open."""
         blob.references += 1
@@ -184,9 +198,8 @@ class Blobs:
         return blob
 
     def _begin_pieces(self, descriptor: Descriptor, source: BlobStreamer) -> OpenBlob:
-        open_file = partial(self._store.open_chunks, descriptor)
         errand = Errand(source, descriptor, self._options, self._streams, self.pace_of(source))
-        assembly = Assembly(errand, open_file)
+        assembly = Assembly(errand, self._store)
         blob = self._enter(descriptor, source, assembly)
         self._downloads.assemble(descriptor, assembly, partial(self._on_ended, blob))
         return blob

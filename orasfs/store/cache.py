@@ -28,6 +28,7 @@ from orasfs.store.layers import LayerStore
 from orasfs.store.options import CacheOptions, Statistics, Transfer
 from orasfs.store.outage import Outage
 from orasfs.store.passing import Passing
+from orasfs.store.pending import CLOSE_SECONDS
 from orasfs.store.references import References
 from orasfs.store.repository import CachedRepository, Shared
 from orasfs.store.room import open_room
@@ -35,6 +36,7 @@ from orasfs.store.room import open_room
 logger = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 5.0
+_DURABLE_SECONDS = CLOSE_SECONDS + 5.0
 _RELAX_SECONDS = 1.0
 _DISK_THREADS = 8
 _REPOSITORIES = 10_000
@@ -71,7 +73,7 @@ class Cache:
         self._outages: dict[str, Outage] = {}
         disk_limiter = trio.CapacityLimiter(_DISK_THREADS)
         self._room = open_room(root, options.budget, options.pinned)
-        store = ContentStore(root, self._room)
+        store = ContentStore(root, self._room, options.patience)
         self._downloads = Downloads(nursery, options.downloads, options.lazy_bytes)
         blobs = Blobs(store, self._downloads, nursery, options, self._counters, on_mismatch)
         self._layers = LayerStore(store, blobs, nursery, disk_limiter, self._counters, on_mismatch)
@@ -159,6 +161,7 @@ class Cache:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSE_SECONDS):
             await self._downloads.wait_idle()
             await self._is_recovered.wait()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _DURABLE_SECONDS):
             pending = self._shared.store.pending
             await trio.to_thread.run_sync(pending.close, abandon_on_cancel=True)
             await trio.to_thread.run_sync(self._room.ledger.close, abandon_on_cancel=True)

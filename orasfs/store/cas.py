@@ -21,7 +21,7 @@ from orasfs.oci.digest import Digest, verify
 from orasfs.store import disk, ingest, leases
 from orasfs.store.chunkfile import ChunkFile, open_chunks
 from orasfs.store.claims import Claim, Claimant, no_claim
-from orasfs.store.pending import PendingBlobs
+from orasfs.store.pending import Patience, PendingBlobs, Unnamed
 from orasfs.store.room import Room
 
 logger = logging.getLogger(__name__)
@@ -36,18 +36,23 @@ class ContentStore:
     Args:
         root: the directory.
         room: what there is room for; None if that is not to be limited.
+        patience: how long what is whole may wait for the disk.
 
     Raises (on construction):
         StorageFailure: the root cannot be made or written.
         StorageFull: the disk is full.
     """
 
-    def __init__(self, root: Path, room: Room | None = None) -> None:
+    def __init__(
+        self, root: Path, room: Room | None = None, patience: Patience | None = None
+    ) -> None:
         self.root = root
         self._room = room
         self._claim: Claimant = no_claim if room is None else room.claim
         self.ingest_directory = root / "ingest"
-        self.pending = PendingBlobs()
+        self.pending = PendingBlobs(patience)
+        if room is not None:
+            room.on_shortage(self.pending.settle_all)
         try:
             self._prepare()
         except (StorageFull, StorageFailure) as error:
@@ -154,6 +159,14 @@ class ContentStore:
         """
         target = self.path_of(descriptor.digest)
         return ingest.open_partial(self.ingest_directory, descriptor, target, self._claim)
+
+    def keep(self, unnamed: Unnamed) -> None:
+        """Take over what is verified: it can be opened at once, and has its name some time later.
+
+        Waits for a disk that is far behind.
+        """
+        self.pending.wait_for_room()
+        self.pending.add(unnamed, may_wait=True)
 
     def begin_in(self, fd: int, path: Path, descriptor: Descriptor) -> ingest.Ingest:
         """Begin to take a blob in a file below ingest/ that the caller has opened and locked.

@@ -10,12 +10,12 @@ INVARIANT: a name below blobs/ is given only by `publish`, after `verify`.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from orasfs.oci.descriptor import Descriptor
-from orasfs.oci.digest import Verifier
-from orasfs.store import chunkmapfile, disk, ingest
+from orasfs.oci.digest import Digest, Verifier
+from orasfs.store import chunkmapfile, disk, ingest, leases
 from orasfs.store.chunks import ChunkMap
 from orasfs.store.claims import Claim, Claimant, no_claim
 from orasfs.store.hashing import FollowingVerifier
@@ -60,6 +60,20 @@ class ChunkFile:
 
     def __repr__(self) -> str:
         return f"<ChunkFile {self._descriptor.digest} {self.chunks}>"
+
+    @property
+    def size(self) -> int:
+        """How many bytes it is to have."""
+        return self._descriptor.size
+
+    @property
+    def paths(self) -> Mapping[Digest, Path]:
+        """Where it can be opened."""
+        return {self._descriptor.digest: self._path}
+
+    def share(self) -> None:
+        """Let others have the file open, too: nothing is written into it any more."""
+        leases.hold(self._fd)
 
     def resume(self, *, is_shared: bool) -> None:
         """Take over what is there; `is_shared` if a later run is to find it.

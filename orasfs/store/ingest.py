@@ -14,7 +14,7 @@ import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from orasfs.errors import ContentMismatch
@@ -61,9 +61,18 @@ class Ingest:
         return f"<Ingest {self._descriptor.digest} {self.offset}/{self._descriptor.size}>"
 
     @property
-    def digest(self) -> Digest:
-        """What its bytes are to have."""
-        return self._descriptor.digest
+    def size(self) -> int:
+        """How many bytes it is to have."""
+        return self._descriptor.size
+
+    @property
+    def paths(self) -> Mapping[Digest, Path]:
+        """Where it can be opened."""
+        return {self._descriptor.digest: self.path}
+
+    def share(self) -> None:
+        """Let others have the file open, too: nothing is written into it any more."""
+        leases.hold(self._fd)
 
     def open_reader(self) -> int:
         """Return a new descriptor for reading the file; the caller closes it.
@@ -133,12 +142,12 @@ class Ingest:
         publish(self._fd, self.path, self._target, self._descriptor)
 
     def close(self, *, keep: bool) -> None:
-        """Let go of the file; the bytes of one that was not published stay if `keep`."""
+        """Let go of the file; what was not published stays if `keep` and it can be resumed."""
         if self._fd < 0:
             return
         if self._follower is not None:
             self._follower.abandon()
-        if not keep:
+        if not keep or self.path.name.startswith(_PRIVATE_PREFIX):
             with disk.translated(f"remove {self.path.name}"):
                 unlink_if_same(self._fd, self.path)
         os.close(self._fd)

@@ -12,7 +12,6 @@ import copy
 import logging
 import os
 import threading
-import weakref
 from collections.abc import Callable, Hashable
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ import trio
 from cachetools import LRUCache
 
 from orasfs.aio import SingleFlight
-from orasfs.errors import InvalidContent, StorageFailure, Unreachable
+from orasfs.errors import InvalidContent, StorageFailure
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStreamer
 from orasfs.store import unpack
@@ -30,15 +29,16 @@ from orasfs.store.blobs import Blobs
 from orasfs.store.cas import ContentStore
 from orasfs.store.counters import Counters
 from orasfs.store.openlayer import OpenLayer, PassingLayer
+from orasfs.store.openlayers import OpenLayers
 from orasfs.store.peek import peek
 from orasfs.store.rangedlayer import RangedLayer, Ranging
+from orasfs.store.sealed import SealedLayer
 from orasfs.store.tocs import Tocs
-from orasfs.store.unpacking import Unpacking, Workshop
+from orasfs.store.unpacking import Unpacking, Workshop, hash_tar
 from orasfs.store.verdicts import Verdicts, judge, key_of
 from orasfs.tree.layerindex import Member
 from orasfs.tree.node import PackedLayer
 
-_OPEN_LAYERS = 128
 _PASSES = 2
 _PEEKED = 4096
 _UNPACKING_THREADS = 2
@@ -83,20 +83,19 @@ class LayerStore:
         self._flights: SingleFlight[OpenLayer] = SingleFlight(nursery)  # by what is judged
         self._finding: SingleFlight[OpenLayer | None] = SingleFlight(nursery)  # by digest
         self._passes: dict[Digest, Unpacking] = {}
-        self._recent: LRUCache[Digest, OpenLayer] = LRUCache(_OPEN_LAYERS)
-        self._alive: weakref.WeakValueDictionary[Digest, OpenLayer] = weakref.WeakValueDictionary()
+        self._opened = OpenLayers()
         self._verdicts = Verdicts()
         self._peeked: LRUCache[Hashable, Member | None] = LRUCache(_PEEKED)
         self._tocs = Tocs(store, Ranging(nursery, limiter, counters, self._is_stopping))
 
     def __repr__(self) -> str:
-        return f"<LayerStore {len(self._alive)} open>"
+        return f"<LayerStore {len(self._opened)} open>"
 
     def layer_now(
         self, layer: PackedLayer, source: BlobStreamer | None = None
     ) -> OpenLayer | None:
         """Return the layer if it is unpacked and was found good, without waiting; else None."""
-        opened = self._alive.get(layer.descriptor.digest)
+        opened = self._opened.get(layer.descriptor.digest)
         if opened is None:
             if layer.descriptor.digest in self._passes:
                 return None
@@ -114,7 +113,7 @@ class LayerStore:
         """Return the layer as soon as something of it may be shown; raises as `open_layer`."""
         self._verdicts.check(layer)
         digest = layer.descriptor.digest
-        if digest in self._alive:
+        if self._opened.get(digest) is not None:
             return await self.open_layer(layer, source)
         if digest not in self._passes and await self._look(layer, source) is not None:
             return await self.open_layer(layer, source)
@@ -133,10 +132,10 @@ class LayerStore:
             ContentRefused: its members would leave `layer.root`.
         """
         self._verdicts.check(layer)
-        opened = self._alive.get(layer.descriptor.digest)
+        opened = self._opened.get(layer.descriptor.digest)
         if opened is not None and self._verdicts.is_known(layer):
             opened.source = source
-            self._recent[layer.descriptor.digest] = opened
+            self._opened.use(layer.descriptor.digest, opened)
             await trio.lowlevel.checkpoint()
             return opened
         return await self._flights.run(key_of(layer), partial(self._open, layer, source))
@@ -153,7 +152,7 @@ class LayerStore:
 
     def relax(self) -> None:
         """Let go of the layers that are open only because they may be of use again."""
-        self._recent.clear()
+        self._opened.relax()
 
     def stop(self) -> None:
         """Tell the unpacking that is under way to end; returns at once."""
@@ -165,29 +164,20 @@ class LayerStore:
         if opened.unpacking is None or opened.unpacking.ended.is_set():
             done = opened.unpacking
             if done is not None and done.error is None:
-                await self._take_back(opened, done)
+                opened.take_back(done)
                 return None
             if opened.source is None:
                 raise StorageFailure(f"layer {digest}: its bytes are gone, and its source unknown")
             opened.unpacking = self._begin(opened.layer, opened.source)
         return opened.unpacking
 
-    async def _take_back(self, opened: OpenLayer, done: Unpacking) -> None:
-        """Let a layer use what a pass has brought back."""
-        directory = self._directory(opened.layer.descriptor.digest)
-        fd = await self._in_thread(partial(unpack.open_slab, directory, opened.index))
-        if opened.unpacking is done:
-            opened.unpacking = None
-            opened.take_slab(fd)
-        elif fd >= 0:
-            os.close(fd)
-
     async def _open(self, layer: PackedLayer, source: BlobStreamer) -> OpenLayer:
         opened = await self._obtain(layer, source)
         opened.source = source
         wanted = layer.content_digest
         if wanted is not None and wanted.algorithm not in opened.tar_digests:
-            opened.tar_digests[wanted.algorithm] = await self._hash(layer, source)
+            found = await hash_tar(self._workshop, layer.descriptor, source, wanted.algorithm)
+            opened.tar_digests[wanted.algorithm] = found
         verdict = await self._in_thread(partial(judge, layer, opened))
         self._verdicts.note(layer, verdict)
         if verdict is not None:
@@ -198,7 +188,7 @@ class LayerStore:
     async def _obtain(self, layer: PackedLayer, source: BlobStreamer) -> OpenLayer:
         """Open what is unpacked, else wait until it is."""
         digest = layer.descriptor.digest
-        opened = self._alive.get(digest)
+        opened = self._opened.get(digest)
         if opened is None and digest not in self._passes:
             opened = await self._look(layer, source)
         if opened is not None:
@@ -227,22 +217,21 @@ class LayerStore:
         """Open a layer by its table of contents."""
         digest = layer.descriptor.digest
         listed = await self._tocs.open(layer, source, self._directory(digest))
-        if listed is None or digest in self._alive:
-            return self._alive.get(digest)
+        opened = self._opened.get(digest)
+        if listed is None or opened is not None:
+            return opened
         return self._enter(layer, listed.unpacked, listed.ranged)
 
     async def _find(self, layer: PackedLayer) -> OpenLayer | None:
         """Open a layer that is unpacked."""
         digest = layer.descriptor.digest
         unpacked = await self._in_thread(partial(unpack.open_unpacked, self._directory(digest)))
-        if unpacked is None:
-            return None
-        opened = self._alive.get(digest)
-        if opened is not None:
-            if unpacked.slab_fd >= 0:
-                os.close(unpacked.slab_fd)
-            return opened
-        return self._enter(layer, unpacked)
+        opened = self._opened.get(digest)
+        if opened is None:
+            return None if unpacked is None else self._enter(layer, unpacked)
+        if unpacked is not None and unpacked.slab_fd >= 0:
+            os.close(unpacked.slab_fd)
+        return opened
 
     def _begin(self, layer: PackedLayer, source: BlobStreamer) -> Unpacking:
         """Return the pass over a layer, begun now if there is none."""
@@ -254,35 +243,31 @@ class LayerStore:
                 self._workshop, layer.descriptor, source, self._directory(digest), algorithm
             )
             self._passes[digest] = unpacking
-            self._nursery.start_soon(self._run, digest, unpacking)
+            self._nursery.start_soon(self._run, layer, unpacking)
         return unpacking
 
-    async def _run(self, digest: Digest, unpacking: Unpacking) -> None:
+    async def _run(self, layer: PackedLayer, unpacking: Unpacking) -> None:
+        """Run a pass; what it has made is open, and can be opened, from its end on."""
+        digest = layer.descriptor.digest
         try:
             await unpacking.run()
         finally:
             del self._passes[digest]
+            if unpacking.sealed is not None:
+                self._keep(layer, unpacking.sealed)
         if unpacking.error is None:
             self._counters.layers_unpacked += 1
             logger.debug("layer unpacked: digest=%s", digest)
 
-    async def _hash(self, layer: PackedLayer, source: BlobStreamer) -> Digest:
-        """Compute a digest of the uncompressed tar that its pass did not."""
-        blob = await self._blobs.acquire(layer.descriptor, source)
-        try:
-            await blob.arrival.wait_verified()
-            error = blob.arrival.error
-            if error is not None and not blob.arrival.is_verified:
-                raise copy.copy(error) from error
-            algorithm = layer.content_digest.algorithm if layer.content_digest else "sha256"
-            work = partial(unpack.hash_tar, blob.arrival.fd, algorithm, self._check_stop)
-            return await self._in_thread(work)
-        finally:
-            self._blobs.release(blob)
-
-    def _check_stop(self) -> None:
-        if self._is_stopping.is_set():  # told to whoever waits, so in words of everybody
-            raise Unreachable("checking a layer was stopped")
+    def _keep(self, layer: PackedLayer, sealed: SealedLayer) -> None:
+        """Have a layer open until it has its final names, which it is given some time later."""
+        digest = layer.descriptor.digest
+        if self._opened.get(digest) is None:
+            self._enter(layer, sealed.unpacked)
+        else:
+            os.close(sealed.unpacked.slab_fd)  # what is open takes that of the pass
+        self._opened.hold(digest, sealed)
+        self._store.pending.add(sealed, may_wait=True)
 
     def _enter(
         self, layer: PackedLayer, unpacked: unpack.Unpacked, ranged: RangedLayer | None = None
@@ -290,8 +275,7 @@ class LayerStore:
         directory = self._directory(layer.descriptor.digest)
         ranged = ranged or self._tocs.ranged(unpacked.chunks, layer.descriptor, directory)
         opened = OpenLayer(unpacked, self, self._store, self._limiter, layer, ranged)
-        self._alive[layer.descriptor.digest] = opened
-        self._recent[layer.descriptor.digest] = opened
+        self._opened.use(layer.descriptor.digest, opened)
         self._store.touch(directory / "slab")
         return opened
 

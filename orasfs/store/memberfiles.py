@@ -1,8 +1,8 @@
 """The files that a pass over a layer writes: the slab, and blobs of large members.
 
-Owns them from the first byte until they have their final names. A large file gets its name, that
-of its own digest, as soon as it is durable; the slab keeps its temporary one, which is the
-caller's to change. Blocking; knows no trio.
+Owns them from the first byte until they have their final names. A large file gets that of its own
+digest, when all has passed (`settle`), or before if there are very many; the slab keeps its
+temporary one, which is the caller's to change. Blocking; knows no trio.
 
 INVARIANT: one thread writes; others may only call `open_own`. What of the file an `open_own` gives
 was written before the thread said so.
@@ -11,19 +11,21 @@ was written before the thread said so.
 import hashlib
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.store import disk, ingest
+from orasfs.store import disk, ingest, leases
 from orasfs.store.cas import ContentStore
+from orasfs.store.claims import Claim
 from orasfs.store.holes import HoleyFile
 from orasfs.tree.indexbuilder import Placed
 
 MEDIA_TYPE = "application/octet-stream"
-# Large files that wait to be made durable: by then the disk has them, or most of them.
-_UNSETTLED_FILES = 32
+# Large files that are open; of more, the oldest are made durable while the pass goes on.
+_UNSETTLED_FILES = 512
 _STEP_BYTES = 1024 * 1024
 
 
@@ -34,6 +36,7 @@ class _OwnFile:
     fd: int
     path: Path
     size: int
+    claim: Claim | None = None
 
 
 class MemberFiles:
@@ -94,6 +97,7 @@ class MemberFiles:
             return
         self._writing = None
         self.digests[self._number] = Digest("sha256", self._hash.hexdigest())
+        self._have_room(self._number)
         if len(self._own) > _UNSETTLED_FILES:
             self._settle(next(iter(self._own)))
 
@@ -113,6 +117,26 @@ class MemberFiles:
         with disk.translated("write a slab"):
             os.fsync(self.slab_fd)
 
+    @property
+    def slab_size(self) -> int:
+        """How many bytes the slab has."""
+        return self._slab.size
+
+    @property
+    def size(self) -> int:
+        """How many bytes `settle` has to make durable."""
+        return self._slab.size + sum(file.size for file in self._own.values())
+
+    @property
+    def paths(self) -> Mapping[Digest, Path]:
+        """Where the large files are that have no final name yet; all are complete."""
+        return {self.digests[number]: file.path for number, file in self._own.items()}
+
+    def share(self) -> None:
+        """Let others have the files open, too: nothing is written into them any more."""
+        for fd in (self.slab_fd, *(file.fd for file in self._own.values())):
+            leases.hold(fd)
+
     def open_own(self, number: int) -> int | None:
         """Open a large file; None if it has not begun, or is gone. The caller closes it."""
         with self._lock:
@@ -130,21 +154,36 @@ class MemberFiles:
             for file in self._own.values():
                 file.path.unlink(missing_ok=True)
                 os.close(file.fd)
+                if file.claim is not None:
+                    file.claim.settle()
             self._own.clear()
         ingest.unlink_if_same(self.slab_fd, self.slab_path)
         os.close(self.slab_fd)
 
-    def _settle(self, number: int) -> None:
+    def _have_room(self, number: int) -> None:
+        """Claim what a complete file takes, or drop it if it is in the store already."""
         file = self._own[number]
         descriptor = Descriptor(MEDIA_TYPE, self.digests[number], file.size)
         if self._store.has(descriptor):
-            file.path.unlink(missing_ok=True)
-        else:
-            target = self._store.path_of(descriptor.digest)
-            claim = self._store.claim(file.path, file.size, target)
-            ingest.publish(file.fd, file.path, target, descriptor)
-            if claim is not None:
-                claim.settle()
+            self._drop(number)
+            return
+        file.claim = self._store.claim(
+            file.path, file.size, self._store.path_of(descriptor.digest)
+        )
+
+    def _settle(self, number: int) -> None:
+        file = self._own[number]
+        descriptor = Descriptor(MEDIA_TYPE, self.digests[number], file.size)
+        target = self._store.path_of(descriptor.digest)
+        ingest.publish(file.fd, file.path, target, descriptor)
+        if file.claim is not None:
+            file.claim.settle()
+        self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        """Let go of a large file that has a name, or another one has it."""
         with self._lock:
+            file = self._own[number]
+            ingest.unlink_if_same(file.fd, file.path)
             del self._own[number]
             os.close(file.fd)

@@ -96,6 +96,12 @@ class OpenLayer:
             self._slab_fd = fd
             weakref.finalize(self, os.close, fd)
 
+    def take_back(self, done: Unpacking) -> None:
+        """Use what a pass has brought back."""
+        self.unpacking = None
+        if os.fstat(done.slab_fd).st_size == self._index.slab_size:
+            self.take_slab(os.dup(done.slab_fd))
+
     def open_blob(self, number: int) -> int | None:
         """Open a member that is a blob of its own; None if it is gone. The caller closes it."""
         digest = self._index.blob(number)
@@ -104,6 +110,7 @@ class OpenLayer:
 
     def open_member(self, ordinal: int) -> MemberReader:
         """Open the bytes of a file member."""
+        self._store.pending.note_use()
         index = self._index
         size, place = index.member(ordinal).size, index.place(ordinal)
         return MemberReader(self, size, place, index.extents(ordinal), self._limiter)

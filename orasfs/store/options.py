@@ -1,11 +1,12 @@
 """What can be chosen about the cache, and what it says about itself; frozen values."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from orasfs.oci.digest import Digest
 from orasfs.store.budget import Budget
+from orasfs.store.pending import Patience
 
 
 class Verify(Enum):
@@ -37,6 +38,7 @@ class CacheOptions:
         patience_seconds: how long a source is waited for where its last answer is known.
         budget: how large the cache may be, None for as large as the disk.
         pinned: tells the digests that are never evicted, as `algorithm:hex`; blocks.
+        patience: how long what is whole waits for the disk while the cache is in use.
     """
 
     verify: Verify = Verify.LAZY
@@ -52,6 +54,7 @@ class CacheOptions:
     patience_seconds: float = 5.0
     budget: Budget | None = None
     pinned: Callable[[], Iterable[str]] = tuple
+    patience: Patience = field(default_factory=Patience)
 
 
 class TransferState(Enum):

@@ -84,6 +84,7 @@ class FileReader:
         """Return the bytes if they may be served and the page cache has them, else None."""
         blob = self._blob
         count = min(size, self._descriptor.size - offset)
+        self._blobs.note_use()
         if blob is None:
             return None
         if count <= 0:
@@ -102,6 +103,7 @@ class FileReader:
             ContentMismatch: the blob is not what its descriptor says; for ever.
         """
         count = min(size, self._descriptor.size - offset)
+        self._blobs.note_use()
         if count <= 0:
             await trio.lowlevel.checkpoint()
             return b""
@@ -137,6 +139,7 @@ class FileReader:
             await arrival.ended.wait()
         if arrival.error is not None:
             raise copy.copy(arrival.error) from arrival.error
+        await self._blobs.settle(self._descriptor.digest)
 
     def close(self) -> None:
         """Release the blob. Harmless twice."""

@@ -29,6 +29,7 @@ _BATCH = 64
 _ROUNDS = 8
 _STEP_BYTES = 16 * 2**20
 _SCAN_SECONDS = 24 * 3600
+_SHORTAGE_SECONDS = 10.0
 
 
 class Room:
@@ -53,6 +54,7 @@ class Room:
         self._budget = budget
         self._pinned = pinned
         self._before_eviction: list[Callable[[], None]] = []
+        self._on_shortage: list[Callable[[float], bool]] = []
 
     def __repr__(self) -> str:
         return f"<Room {self.root}>"
@@ -63,6 +65,13 @@ class Room:
         It is to let go of what is open only because it may be of use again.
         """
         self._before_eviction.append(relax)
+
+    def on_shortage(self, settle: Callable[[float], bool]) -> None:
+        """Have `settle` called in a worker thread when nothing more can be evicted.
+
+        It is to bring about, within so many seconds, that more can; it tells whether it has.
+        """
+        self._on_shortage.append(settle)
 
     @property
     def limit(self) -> int:
@@ -100,9 +109,14 @@ class Room:
             if not missing and self.ledger.reserve(entry, limit):
                 return
             missing = max(missing, self.ledger.total() + entry.size - limit, 1)
-            if not self.evict(missing):
+            if not self.evict(missing) and not self._settle_all():
                 break
         raise StorageFull(f"{entry.path}: no room for {entry.size} bytes: all else is in use")
+
+    def _settle_all(self) -> bool:
+        """Have what is on its way to its name get there; tell whether anything did."""
+        settled = [settle(_SHORTAGE_SECONDS) for settle in self._on_shortage]
+        return any(settled)
 
     def settle(self, *names: str) -> None:
         """Enter files, or all in a directory, as they are on the disk now, or are not."""

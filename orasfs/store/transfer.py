@@ -28,6 +28,10 @@ class IngestStore(Protocol):
         """Begin to take a blob as a stream."""
         ...
 
+    def keep(self, incoming: Ingest) -> None:
+        """Take a verified one over, to be published and closed."""
+        ...
+
 
 def fetch(
     store: IngestStore, source: BlobStreamer, descriptor: Descriptor, arrival: Arrival
@@ -40,7 +44,6 @@ def fetch(
         arrival.Stopped: the arrival was told to stop.
     """
     ingest = store.begin(descriptor)
-    keep = True
     try:
         arrival.begin(ingest.open_reader())
         ingest.resume(arrival.advance)
@@ -49,12 +52,13 @@ def fetch(
             _receive(ingest, source, descriptor, arrival)
         ingest.verify()
         arrival.mark_verified()
-        ingest.publish()
     except (ContentMismatch, StorageFull):
-        keep = False
+        ingest.close(keep=False)
         raise
-    finally:
-        ingest.close(keep=keep)
+    except BaseException:
+        ingest.close(keep=True)
+        raise
+    store.keep(ingest)
 
 
 def check(descriptor: Descriptor, arrival: Arrival) -> None:

@@ -58,7 +58,7 @@ class Unpacked:
 
 
 def open_unpacked(directory: Path, *, max_index_bytes: int | None = None) -> Unpacked | None:
-    """Open what `commit` left; None if there is no whole index, or a larger one.
+    """Open what `Draft.publish` left; None if there is no whole index, or a larger one.
 
     The caller closes the slab.
     """
@@ -90,55 +90,76 @@ def open_slab(directory: Path, index: LayerIndex) -> int:
     return -1
 
 
-def commit(
-    directory: Path,
-    slab: Path,
-    sections: Iterable[bytes | bytearray],
-    slab_size: int,
-    tar_digests: Iterable[Digest],
-    ingest_directory: Path,
-    chunks: bytes = b"",
-) -> None:
-    """Give a slab that is on disk its final name, and write its summary and its index.
+class Draft:
+    """The index of a layer, complete, under a temporary name.
 
     Args:
-        directory: of the layer; made if missing.
-        slab: its temporary name.
         sections: the index, in parts.
         slab_size: in bytes.
         tar_digests: of the uncompressed tar.
-        ingest_directory: where the files are until they are complete.
+        ingest_directory: where files are until they have their names.
         chunks: the table of the layer's chunks, if it has one.
 
-    Raises:
+    Raises (on construction, and by `publish`):
         OSError: the disk failed, which is the caller's to translate.
     """
-    fd, path = ingest.open_private(ingest_directory)
-    try:
-        of_index = f"sha256:{_write_sections(fd, sections)}"
-        of_chunks = str(Digest.of(chunks)) if chunks else ""
-        summary = _Summary(tuple(map(str, tar_digests)), of_index, slab_size, of_chunks)
+
+    def __init__(
+        self,
+        sections: Iterable[bytes | bytearray],
+        slab_size: int,
+        tar_digests: Iterable[Digest],
+        ingest_directory: Path,
+        chunks: ChunkTable | None = None,
+    ) -> None:
+        self._slab_size = slab_size
+        self._tar_digests = tuple(tar_digests)
+        self._ingest_directory = ingest_directory
+        self._chunks = chunks
+        self._fd, self._path = ingest.open_private(ingest_directory)
+        try:
+            self._index = f"sha256:{_write_sections(self._fd, sections)}"
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<Draft {self._index}>"
+
+    def open(self, slab_fd: int) -> Unpacked:
+        """Open the layer with this slab, which the caller closes as that of `open_unpacked`."""
+        buffer = memoryview(mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ))
+        return Unpacked(LayerIndex(buffer), slab_fd, self._tar_digests, self._chunks)
+
+    def publish(self, directory: Path, slab: Path) -> None:
+        """Give a slab that is on disk its final name below `directory`, and the rest theirs."""
+        os.fsync(self._fd)
+        table = b"" if self._chunks is None else self._chunks.to_bytes()
+        of_table = str(Digest.of(table)) if table else ""
+        tars = tuple(map(str, self._tar_digests))
+        summary = _Summary(tars, self._index, self._slab_size, of_table)
         directory.mkdir(parents=True, exist_ok=True)
         slab.rename(directory / "slab")
-        if chunks:
-            _write(directory / CHUNKS_NAME, chunks, ingest_directory)
-        _write(directory / "summary", msgspec.json.encode(summary), ingest_directory)
-        path.rename(directory / "index")
+        if table:
+            _write(directory / CHUNKS_NAME, table, self._ingest_directory)
+        _write(directory / "summary", msgspec.json.encode(summary), self._ingest_directory)
+        self._path.rename(directory / "index")
         disk.sync_directory(directory)
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(fd)
+
+    def close(self) -> None:
+        """Remove what has no final name."""
+        ingest.unlink_if_same(self._fd, self._path)
+        os.close(self._fd)
 
 
 def _write_sections(fd: int, sections: Iterable[bytes | bytearray]) -> str:
-    """Write the parts of an index and make them durable; return their sha256 in hex."""
+    """Write the parts of an index; return their sha256 in hex."""
     sha256 = hashlib.sha256()
     offset = 0
     for section in sections:
         disk.write_fully(fd, section, offset)
         sha256.update(section)
         offset += len(section)
-    os.fsync(fd)
     return sha256.hexdigest()
 
 

@@ -1,11 +1,11 @@
 """One pass over a layer: its blob becomes a slab, blobs of large files, and an index.
 
-Owns the files of a pass until they have their final names, and who may read them meanwhile.
+Owns the files of a pass until it is through, and who may read them meanwhile.
 Blocking: the methods are for worker threads, one at a time. Knows no trio and no network.
 
 INVARIANT: what is in the tar before `position` is in the files of this pass, so whoever has seen a
-position may read up to it. Nothing gets a final name but by its own digest (blobs of files), or by
-`finish`, after the caller has verified the layer's blob.
+position may read up to it. Nothing gets a final name but by its own digest (blobs of files), or
+from `seal` on, which the caller calls after it has verified the layer's blob.
 """
 
 import hashlib
@@ -17,7 +17,8 @@ from orasfs.oci.digest import Digest
 from orasfs.store import disk, unpack
 from orasfs.store.cas import ContentStore
 from orasfs.store.memberfiles import MemberFiles
-from orasfs.tree.chunktable import ChunkMaker
+from orasfs.store.sealed import SealedLayer
+from orasfs.tree.chunktable import ChunkMaker, ChunkTable
 from orasfs.tree.compression import Decompressor, open_decompressor
 from orasfs.tree.indexbuilder import IndexBuilder
 from orasfs.tree.restarts import MAX_TAIL_BYTES
@@ -56,6 +57,7 @@ class Unpacker:
         self._scanner = TarScanner(self._files)
         names = dict.fromkeys(("sha256", algorithm))
         self._hashes = {name: hashlib.new(name) for name in names}
+        self._is_sealed = False
         self.offset = 0
         self.position = 0
 
@@ -86,8 +88,10 @@ class Unpacker:
                 self._take(piece, decompressor.stream_start)
             self.offset += len(chunk)
 
-    def finish(self, directory: Path) -> None:
-        """Give all files their names below `directory`; the blob was whole, and is verified.
+    def seal(self, directory: Path) -> SealedLayer:
+        """Return the layer that is to be in `directory`; the blob was whole, and is verified.
+
+        The files are its own from then on.
 
         Raises:
             InvalidContent: it ends in the middle of something.
@@ -97,19 +101,20 @@ class Unpacker:
         sections = self._scanner.sections()
         builder = self._scanner.builder
         with disk.translated(f"unpack into {directory}"):
-            self._files.settle()
+            self._files.flush()
             for number, digest in self._files.digests.items():
                 builder.set_blob(number, digest)
             digests = [Digest(name, each.hexdigest()) for name, each in self._hashes.items()]
-            unpack.commit(
-                directory,
-                self._files.slab_path,
-                sections,
-                builder.slab_size,
-                digests,
-                self._store.ingest_directory,
-                self._table(),
-            )
+            ingest_directory = self._store.ingest_directory
+            size = builder.slab_size
+            draft = unpack.Draft(sections, size, digests, ingest_directory, self._table())
+            try:
+                sealed = SealedLayer(directory, self._files, draft)
+            except BaseException:
+                draft.close()
+                raise
+        self._is_sealed = True
+        return sealed
 
     def open_blob(self, number: int) -> int | None:
         """Open a file that is, or becomes, a blob of its own; None if it has been evicted.
@@ -124,23 +129,23 @@ class Unpacker:
         return self._files.slab_fd
 
     def close(self) -> None:
-        """Let go of what has no final name. Readers must have copies of descriptors."""
+        """Let go of what is not sealed. Readers must have copies of descriptors."""
         os.close(self._fd)
-        self._files.close()
+        if not self._is_sealed:
+            self._files.close()
 
     def _begin(self, chunk: bytes) -> Decompressor:
         self._decompressor = open_decompressor(chunk)
         self._chunks = ChunkMaker(chunk)
         return self._decompressor
 
-    def _table(self) -> bytes:
-        """Return the table of the layer's chunks, empty if it can only be read from its top."""
+    def _table(self) -> ChunkTable | None:
+        """Return the table of the layer's chunks, None if it can only be read from its top."""
         if self._chunks is None:
-            return b""
+            return None
         start = max(0, self.offset - MAX_TAIL_BYTES)
         end = unpack.read_chunk(self._fd, start, MAX_TAIL_BYTES)
-        table = self._chunks.finish(self.offset, end)
-        return b"" if table is None else table.to_bytes()
+        return self._chunks.finish(self.offset, end)
 
     def _take(self, piece: bytes | memoryview, stream_start: int) -> None:
         if self._chunks is not None:

@@ -26,11 +26,14 @@ import trio
 
 from orasfs.errors import InvalidContent, StorageFull, Unreachable
 from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStreamer
+from orasfs.store import unpack
 from orasfs.store.arrival import Arrival, Stopped
 from orasfs.store.assembly import Assembly
 from orasfs.store.blobs import Blobs, OpenBlob
 from orasfs.store.cas import ContentStore
+from orasfs.store.sealed import SealedLayer
 from orasfs.store.unpacker import Unpacker
 from orasfs.tree.indexbuilder import IndexBuilder
 
@@ -66,6 +69,7 @@ class Unpacking:
     Attributes:
         error: why it ended, if it failed.
         ended: set in the end.
+        sealed: what it has made, for who runs it to have kept.
         slab_fd: the open slab, -1 before there is one; open as long as this object lives.
     """
 
@@ -87,6 +91,7 @@ class Unpacking:
         self._unpacker: Unpacker | None = None
         self._changed = trio.Event()
         self._waiting = 0
+        self.sealed: SealedLayer | None = None
         self.error: Exception | None = None
         self.ended = trio.Event()
         self.slab_fd = -1
@@ -170,11 +175,12 @@ class Unpacking:
         claim = await _patiently(partial(self._in_thread, claim_room))
         try:
             await self._run_claimed()
+            if self.sealed is not None and claim is not None:
+                self.sealed.on_closed += [claim.settle, store.trim]
         finally:
-            if claim is not None:
+            if claim is not None and self.sealed is None:
                 with trio.move_on_after(_SETTLE_SECONDS, shield=True):
                     await trio.to_thread.run_sync(claim.settle, abandon_on_cancel=True)
-        await self._in_thread(store.trim)
 
     async def _run_claimed(self) -> None:
         blobs = self._workshop.blobs
@@ -204,7 +210,7 @@ class Unpacking:
             if damage is not None:
                 raise damage
             self._wake()
-            await self._in_thread(partial(unpacker.finish, self._directory))
+            self.sealed = await self._in_thread(partial(unpacker.seal, self._directory))
         finally:
             self._unpacker = None
             unpacker.close()
@@ -229,6 +235,7 @@ class Unpacking:
     def _open_unpacker(self, blob_fd: int) -> Unpacker:
         try:
             store = self._workshop.store
+            store.pending.wait_for_room()
             return Unpacker(blob_fd, store, self._algorithm, self._on_progress)
         except BaseException:
             os.close(blob_fd)
@@ -242,6 +249,7 @@ class Unpacking:
         """
         if self._workshop.is_stopping.is_set():
             raise Stopped
+        self._workshop.store.pending.note_use()
         if self._waiting:
             # The loop has ended with the mount: no one is left to be woken.
             with contextlib.suppress(trio.RunFinishedError):
@@ -261,6 +269,30 @@ class Unpacking:
         except trio.Cancelled:
             self._workshop.is_stopping.set()
             raise
+
+
+async def hash_tar(
+    workshop: Workshop, descriptor: Descriptor, source: BlobStreamer, algorithm: str
+) -> Digest:
+    """Compute a digest of a layer's uncompressed tar that its pass did not.
+
+    Raises:
+        InvalidContent: its compression is damaged.
+        Unreachable: the mount ends; and whatever else the source raises.
+    """
+
+    def check_stop() -> None:
+        if workshop.is_stopping.is_set():  # told to whoever waits, so in words of everybody
+            raise Unreachable("checking a layer was stopped")
+
+    blob = await workshop.blobs.acquire(descriptor, source)
+    try:
+        await blob.arrival.wait_verified()
+        _check(blob.arrival)
+        work = partial(unpack.hash_tar, blob.arrival.fd, algorithm, check_stop)
+        return await trio.to_thread.run_sync(work, limiter=workshop.limiter)
+    finally:
+        workshop.blobs.release(blob)
 
 
 async def _patiently(work: Callable[[], Awaitable[T]]) -> T:

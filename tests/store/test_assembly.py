@@ -78,7 +78,7 @@ async def test_reading_in_order_is_one_request(tmp_path: Path) -> None:
         reader = await b.open(descriptor, source)
         got = [await reader.read(start, 128 * 1024) for start in range(0, SIZE, 128 * 1024)]
         assert b"".join(got) == CONTENT
-        await b.downloads.wait_idle()
+        await b.wait_named()
         assert reader.is_verified
         reader.close()
         assert b.store.has(descriptor)

@@ -245,7 +245,7 @@ async def test_wrong_partial_of_an_earlier_run_is_started_over_once(tmp_path: Pa
         name = f"sha256-{descriptor.digest.hex}.partial"
         (tmp_path / "ingest" / name).write_bytes(b"\0" * 100_000)
         assert await b.read(descriptor, source) == SMALL
-        await b.downloads.wait_idle()
+        await b.wait_named()
         assert [request.start for request in source.streams] == [100_000, 0]
         assert b.partials() == []
 
@@ -468,7 +468,7 @@ async def test_open_reader_outlives_the_removal_of_its_blob(tmp_path: Path) -> N
     async with bench(tmp_path) as b:
         reader = await b.open(descriptor, source)
         assert await reader.read(0, 3) == SMALL[:3]
-        await b.downloads.wait_idle()
+        await b.wait_named()
         b.store.path_of(descriptor.digest).unlink()
         assert await reader.read(0, len(SMALL) + 1) == SMALL
         reader.close()

@@ -291,7 +291,9 @@ async def test_slab_is_closed_when_no_one_uses_its_layer(tmp_path: Path) -> None
         assert ordinal is not None
         reader = opened.open_member(ordinal)
         fd = opened.slab_fd
-        repository._shared.layers._recent.clear()
+        repository._shared.store.pending.settle_all()
+        await trio.sleep(0.01)  # it is told by the next turns of the loop
+        repository._shared.layers.relax()
         opened = None
         gc.collect()
         assert await reader.read(0, 10) == b"hello", "a reader keeps it open"

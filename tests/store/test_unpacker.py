@@ -42,6 +42,14 @@ def begin(directory: Path, blob: bytes) -> Unpacker:
     return Unpacker(os.open(path, os.O_RDONLY), store, "sha256", lambda: None)
 
 
+def finish(unpacker: Unpacker, directory: Path) -> None:
+    sealed = unpacker.seal(directory)
+    unpacker.close()
+    os.close(sealed.unpacked.slab_fd)
+    sealed.publish()
+    sealed.close(keep=False)
+
+
 def content(directory: Path, opened: unpack.Unpacked, path: str) -> bytes:
     ordinal = opened.index.locate(path)
     assert ordinal is not None
@@ -73,8 +81,7 @@ def test_files_are_what_was_packed_whatever_the_steps(
     for stop in (*range(step, len(blob), step), len(blob)):
         unpacker.feed(stop)
         assert unpacker.position == stop
-    unpacker.finish(directory / "layer")
-    unpacker.close()
+    finish(unpacker, directory / "layer")
     opened = unpack.open_unpacked(directory / "layer")
     assert opened is not None
     assert opened.tar_digests == (Digest.of(blob),)
@@ -97,7 +104,7 @@ def test_truncated_layer_is_not_finished(tmp_path: Path) -> None:
     unpacker = begin(tmp_path, tar_of({"a": bytes(5000)})[:3000])
     unpacker.feed(3000)
     with pytest.raises(InvalidContent, match="truncated"):
-        unpacker.finish(tmp_path / "layer")
+        unpacker.seal(tmp_path / "layer")
     unpacker.close()
     assert not (tmp_path / "layer").exists()
 
@@ -109,8 +116,7 @@ def test_ordinals_are_the_same_before_and_after_the_end(tmp_path: Path) -> None:
     partial = PartialIndex(unpacker.builder, packed_layer("a"))
     before = {path: partial.locate(path) for path in files}
     members = {path: partial.member(ordinal) for path, ordinal in before.items()}
-    unpacker.finish(tmp_path / "layer")
-    unpacker.close()
+    finish(unpacker, tmp_path / "layer")
     opened = unpack.open_unpacked(tmp_path / "layer")
     assert opened is not None
     assert {path: opened.index.locate(path) for path in files} == before

@@ -40,6 +40,11 @@ class Bench:
         finally:
             reader.close()
 
+    async def wait_named(self) -> None:
+        """Wait until what is fetched has its final name."""
+        await self.downloads.wait_idle()
+        self.store.pending.settle_all()
+
     def partials(self) -> list[int]:
         return [path.stat().st_size for path in (self.root / "ingest").glob("*.partial")]
 
@@ -56,6 +61,7 @@ async def bench(root: Path, options: CacheOptions = OPTIONS) -> AsyncIterator[Be
             yield Bench(root, store, downloads, blobs, counters, mismatches)
             downloads.stop()
             await downloads.wait_idle()
+            store.pending.close()
         assert blobs._open == {}, "a blob was never released"
         nursery.cancel_scope.cancel()
 

@@ -34,10 +34,13 @@ def main() -> None:
             file.write(piece)
     unpacker = Unpacker(os.open(blob, os.O_RDONLY), store, "sha256", note)
     unpacker.feed(blob.stat().st_size)
-    unpacker.finish(directory / "layer")
-    note()
+    sealed = unpacker.seal(directory / "layer")
     unpacker.close()
-    del unpacker
+    os.close(sealed.unpacked.slab_fd)
+    sealed.publish()
+    note()
+    sealed.close(keep=False)
+    del unpacker, sealed
     sys.stdout.write(f"{(peak - base) / 1024}\n")
 
     before = _anonymous()
