@@ -191,6 +191,7 @@ def cache_options(config: MountConfig) -> CacheOptions:
         verify=Verify.STRICT if config.is_strict else Verify.LAZY,
         budget=config.cache_budget,
         pinned=partial(pinned_digests, default_state() / "drafts", config.cache),
+        uses_published=config.index != "ignore",
         patience=_PATIENCE,
     )
 

@@ -39,6 +39,7 @@ class MountConfig:
         packing: what directories of drafts become: `tar` or `files`.
         compression: of packed directories: `gzip`, `zstd` or `none`.
         allow_links: pack links that no pull would restore.
+        index: what is done with published indexes of layers: `use`, `publish` (and use) or `ignore`.
         may_delete: whether tags and manifests can be removed.
         is_eager: whether blobs of drafts are uploaded before the commit.
         edits: whether a write into what is committed begins a draft on top of it.
@@ -73,6 +74,7 @@ class MountConfig:
     packing: str = "tar"
     compression: str = "gzip"
     allow_links: bool = False
+    index: str = "use"
     may_delete: bool = False
     is_eager: bool = False
     edits: bool = False
@@ -106,11 +108,6 @@ IGNORED = frozenset(
     }
 )
 KERNEL_FLAGS = frozenset({"noexec"})
-LATER = frozenset(
-    {
-        *("index",),
-    }
-)
 MAX_CONCURRENCY = 64
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _RESOLVE = re.compile(
@@ -233,6 +230,7 @@ _VALUED: dict[str, _Parser] = {
     "compression": _choice(
         "compression", "compression", {name: name for name in ("gzip", "zstd", "none")}
     ),
+    "index": _choice("index", "index", {name: name for name in ("use", "publish", "ignore")}),
     "links": _choice("links", "allow_links", {"inside": False, "any": True}),
     "plain_http": _choice("plain_http", "plain_http", {"true": True, "false": False}),
     "registry_config": _registry_config,
@@ -265,8 +263,7 @@ def parse_options(texts: Iterable[str], base: MountConfig | None = None) -> Moun
     r"""Parse the values of `-o`, each a comma-separated list; `\,` is a comma in a value.
 
     Raises:
-        InvalidInput: an option is not known, of later versions, or its value is not valid; the
-            message names it.
+        InvalidInput: an option is not known, or its value is not valid; the message names it.
     """
     config = base or MountConfig(cache=default_cache())
     for text in texts:
@@ -285,8 +282,6 @@ def _parse_word(word: str, config: MountConfig) -> dict[str, Any]:
         return {}
     if name in KERNEL_FLAGS:
         return {"kernel_flags": tuple(dict.fromkeys((*config.kernel_flags, name)))}
-    if name in LATER:
-        raise InvalidInput(f"option {name}: not available in this version of orasfs")
     if name in _VALUED:
         raise InvalidInput(f"option {name}: needs a value: {name}=…")
     if name in _FLAGS:

@@ -24,6 +24,7 @@ from orasfs.store.blobs import Blobs
 from orasfs.store.cas import ContentStore
 from orasfs.store.counters import Counters
 from orasfs.store.downloads import Downloads
+from orasfs.store.indexedlayers import IndexedLayers
 from orasfs.store.layers import LayerStore
 from orasfs.store.options import CacheOptions, Statistics, Transfer
 from orasfs.store.outage import Outage
@@ -76,7 +77,10 @@ class Cache:
         store = ContentStore(root, self._room, options.patience)
         self._downloads = Downloads(nursery, options.downloads, options.lazy_bytes)
         blobs = Blobs(store, self._downloads, nursery, options, self._counters, on_mismatch)
-        self._layers = LayerStore(store, blobs, nursery, disk_limiter, self._counters, on_mismatch)
+        layers = LayerStore(store, blobs, nursery, disk_limiter, self._counters, on_mismatch)
+        self._layers = IndexedLayers(
+            layers, store, nursery, disk_limiter, self._counters, options, on_mismatch
+        )
         self._references = References(root / "orasfs" / "references.sqlite")
         self._shared = Shared(
             store=store,

@@ -150,6 +150,12 @@ class LayerStore:
             self._peeked[key] = await peek(layer, source, self._blobs, self._limiter)
         return self._peeked[key]
 
+    async def knows_layer(self, layer: PackedLayer, source: BlobStreamer) -> bool:
+        """Tell whether a layer is unpacked, or passing, or known by a table of its own."""
+        is_here = self.layer_now(layer, source) is not None
+        is_here = is_here or layer.descriptor.digest in self._passes
+        return is_here or await self._look(layer, source) is not None
+
     def relax(self) -> None:
         """Let go of the layers that are open only because they may be of use again."""
         self._opened.relax()

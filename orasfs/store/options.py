@@ -38,6 +38,7 @@ class CacheOptions:
         patience_seconds: how long a source is waited for where its last answer is known.
         budget: how large the cache may be, None for as large as the disk.
         pinned: tells the digests that are never evicted, as `algorithm:hex`; blocks.
+        uses_published: whether indexes that are published beside layers are looked for.
         patience: how long what is whole waits for the disk while the cache is in use.
     """
 
@@ -54,6 +55,7 @@ class CacheOptions:
     patience_seconds: float = 5.0
     budget: Budget | None = None
     pinned: Callable[[], Iterable[str]] = tuple
+    uses_published: bool = True
     patience: Patience = field(default_factory=Patience)
 
 

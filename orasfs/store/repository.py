@@ -34,7 +34,7 @@ from orasfs.oci.manifest import MAX_MANIFEST_BYTES, parse_document
 from orasfs.oci.storage import BlobReader, Page, Source
 from orasfs.store.blobs import Blobs
 from orasfs.store.cas import ContentStore
-from orasfs.store.layers import LayerStore
+from orasfs.store.indexedlayers import IndexedLayers
 from orasfs.store.layout import InPlace
 from orasfs.store.outage import Outage
 from orasfs.store.passing import Passing
@@ -59,7 +59,7 @@ class Shared:
 
     store: ContentStore
     blobs: Blobs
-    layers: LayerStore
+    layers: IndexedLayers
     references: References
     flights: SingleFlight[object]
     disk_limiter: trio.CapacityLimiter
@@ -194,6 +194,15 @@ class CachedRepository:
         """Fetch, verify and unpack a layer; see `tree.layers.LayerOpener`."""
         self._note_origin(layer.descriptor)
         return await self._shared.layers.open_layer(layer, self._source)
+
+    async def complete_layer(self, layer: PackedLayer) -> Layer:
+        """Fetch, verify and unpack a layer, even if it can be read by parts.
+
+        Raises:
+            OrasfsError: as `open_layer`.
+        """
+        self._note_origin(layer.descriptor)
+        return await self._shared.layers.open_whole(layer, self._source)
 
     def _note_origin(self, descriptor: Descriptor) -> None:
         origin = (self._registry, self._name)

@@ -65,11 +65,16 @@ class TarReader(Protocol):
 
 
 class Layer(Protocol):
-    """A layer that is unpacked, and was found good."""
+    """A layer that is unpacked, and was found good, or is shown by an index of it."""
 
     @property
     def index(self) -> LayerIndex:
         """The layer's members."""
+        ...
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether what is read of it was checked against digests that the artifact vouches for."""
         ...
 
     def open_member(self, ordinal: int) -> BlobReader:

@@ -22,6 +22,8 @@ from orasfs.errors import Aborted, OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobReader
+from orasfs.tree.layers import Layer
+from orasfs.tree.node import PackedLayer
 from orasfs.vfs import xattrs
 from orasfs.vfs.nodes.base import Node, Piece
 
@@ -42,6 +44,10 @@ class Completer(Protocol):
 
     async def complete_blob(self, descriptor: Descriptor) -> BlobReader:
         """Return the blob once it is complete, verified and kept."""
+        ...
+
+    async def complete_layer(self, layer: PackedLayer) -> Layer:
+        """Return the layer once it is verified and unpacked."""
         ...
 
 
@@ -205,10 +211,13 @@ class _Walk:
         order.sizes[descriptor.digest] = descriptor.size
         if descriptor.digest in order.there:
             return
+        repository = piece.repository
         if piece.layer is not None:
-            self._layers[descriptor.digest] = await piece.repository.open_layer(piece.layer)
-        elif isinstance(piece.repository, Completer):
-            self._hold(await piece.repository.complete_blob(descriptor))
+            is_able = isinstance(repository, Completer)
+            have = repository.complete_layer if is_able else repository.open_layer
+            self._layers[descriptor.digest] = await have(piece.layer)
+        elif isinstance(repository, Completer):
+            self._hold(await repository.complete_blob(descriptor))
         order.there.add(descriptor.digest)
 
     async def _read(self, node: Node) -> None:

@@ -86,7 +86,7 @@ def test_the_verb_that_mount_leaves_out_is_inserted(given: list[str], taken: lis
         (["mount"], 2, "Missing argument"),
         (["mount", "a", "b", "c"], 2, "expected SOURCE and MOUNTPOINT, got 3 words"),
         (["mount", "-o", "nonsense", "ghcr.io", "/"], 1, "option 'nonsense': not known"),
-        (["mount", "-o", "index", "ghcr.io", "/no/such"], 1, "not available in this version"),
+        (["mount", "-o", "index", "ghcr.io", "/no/such"], 1, "option index: needs a value"),
         (["mount", "https://ghcr.io", "/"], 1, "write it without https://"),
         (["mount", "oci:/no/such/layout", "/"], 1, "there is no such directory"),
         (["mount", "ghcr.io", "/no/such/place"], 1, "no such directory; make it with mkdir"),

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from orasfs.daemon.config import (
     IGNORED,
-    LATER,
     MountConfig,
     default_cache,
     option_names,
@@ -77,17 +76,13 @@ def test_a_comma_in_a_value_is_escaped() -> None:
     assert parse_options([r"cache=/a\,b,pin"], BASE).cache == Path("/a,b")
 
 
-@pytest.mark.parametrize("word", sorted(LATER))
-def test_options_of_later_versions_say_so(word: str) -> None:
-    with pytest.raises(InvalidInput, match=f"option {word}: not available in this version"):
-        parse_options([word], BASE)
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("tagttl=5", "option 'tagttl': not known"),
         ("tag_ttl", "option tag_ttl: needs a value"),
+        ("index", "option index: needs a value"),
+        ("index=yes", "option index=yes: expected use or publish or ignore"),
         ("tag_ttl=", "expected a number"),
         ("tag_ttl=-1", "expected a number of seconds from 0"),
         ("tag_ttl=nan", "expected a number"),

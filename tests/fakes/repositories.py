@@ -84,6 +84,7 @@ class FakeLayer:
 
     def __init__(self, tar: bytes) -> None:
         self.index = index_of(tar)
+        self.is_verified = True
         self._slab = tar
 
     async def wait_for_more(self) -> None:

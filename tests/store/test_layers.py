@@ -128,7 +128,7 @@ async def test_layer_is_unpacked_once_and_needs_no_blob_later(tmp_path: Path) ->
             for _ in range(5):
                 nursery.start_soon(open_it)
         assert len(set(map(id, opened))) == 1
-        assert repository._shared.layers._counters.layers_unpacked == 1
+        assert repository._shared.layers._layers._counters.layers_unpacked == 1
     source.open_error = ConnectionRefused("down")
     (tmp_path / "blobs/sha256" / layer.descriptor.digest.hex).unlink()
     async with repository_at(tmp_path, source) as repository:
@@ -168,10 +168,10 @@ async def test_damaged_parts_are_rebuilt(tmp_path: Path, part: str, damage: str)
         assert await contents(opened) == FILES
         if opened.unpacking is not None:
             await opened.unpacking.ended.wait()
-        assert repository._shared.layers._counters.layers_unpacked == 1
+        assert repository._shared.layers._layers._counters.layers_unpacked == 1
     async with repository_at(tmp_path, source) as repository:
         assert await contents(await repository.open_layer(layer)) == FILES
-        assert repository._shared.layers._counters.layers_unpacked == 0
+        assert repository._shared.layers._layers._counters.layers_unpacked == 0
 
 
 async def test_zeros_take_no_disk(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ async def test_tar_of_another_digest_is_a_mismatch(tmp_path: Path, algorithm: st
         assert repository.layer_now(wrong) is None
         assert await contents(await repository.open_layer(right)) == FILES
         assert repository.layer_now(right) is not None
-        assert repository._shared.layers._counters.layers_unpacked == 1
+        assert repository._shared.layers._layers._counters.layers_unpacked == 1
 
 
 async def test_layer_that_would_leave_its_title_is_refused(tmp_path: Path) -> None:

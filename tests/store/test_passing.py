@@ -175,8 +175,8 @@ async def test_member_is_read_before_the_layer_has_ended(tmp_path: Path) -> None
         assert opened.index.locate("docs/second") == ordinal
         await passing.wait_for_more()
         assert passing.index is opened.index, "who looks in it uses the whole index now"
-        assert repository._shared.layers._counters.layers_unpacked == 1
-        assert not repository._shared.layers._passes
+        assert repository._shared.layers._layers._counters.layers_unpacked == 1
+        assert not repository._shared.layers._layers._passes
     assert len(source.streams) == 1
 
 

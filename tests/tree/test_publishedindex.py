@@ -211,9 +211,7 @@ CHUNKS: dict[str, Callable[[bytearray], None]] = {
     "longer than a chunk may be": _number(24 + 8, 1 << 30),
     "backwards": _number(24 + 16, 5),
     "behind the blob": _one_long,
-    "same place": lambda table: (
-        _number(_BEGINS + 8, 30)(table) or _number(_BEGINS + 16, 30)(table)
-    ),
+    "same place": _same_place,
     "truncated": lambda table: table.__delitem__(slice(-5, None)),
     "nothing": lambda table: table.clear(),
 }

@@ -13,6 +13,8 @@ from orasfs.errors import Forbidden, NoAttribute, OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobReader
+from orasfs.tree.layers import Layer
+from orasfs.tree.node import PackedLayer
 from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.fetching import CANCEL, FETCH, Fetching, FetchOrder, FetchPhase, received
 from orasfs.vfs.inodes import Key
@@ -35,6 +37,9 @@ class FakeRepository:
             raise self.failures[descriptor.digest]
         self.completed.append(descriptor.digest)
         return MemoryReader(b"")
+
+    async def complete_layer(self, layer: PackedLayer) -> Layer:
+        raise NotImplementedError(str(layer))
 
 
 def descriptor_of(name: str) -> Descriptor:

@@ -114,7 +114,8 @@ class MemberNode(SerialNode):
     def getxattr_now(self, name: str) -> bytes:
         """Return what the layer's descriptor says; annotations are the packed directory's."""
         descriptor = self._layer.descriptor
-        is_verified = self._artifact.repository.layer_now(self._layer) is not None
+        opened = self._artifact.repository.layer_now(self._layer)
+        is_verified = opened is not None and opened.is_verified
         found = {
             **xattrs.of_content(descriptor, is_verified=is_verified),
             **xattrs.of_place(self._artifact.reference),
