@@ -153,6 +153,7 @@ def _writing(
             reaches=partial(reaches, source.root),
             may_delete=config.may_delete,
             is_eager=config.is_eager,
+            publishes_indexes=config.index == "publish",
         )
     except (LocalFailure, StorageFull) as error:
         logger.warning("mounted read-only, since drafts cannot be kept: %s", error)

@@ -39,7 +39,7 @@ class MountConfig:
         packing: what directories of drafts become: `tar` or `files`.
         compression: of packed directories: `gzip`, `zstd` or `none`.
         allow_links: pack links that no pull would restore.
-        index: what is done with published indexes of layers: `use`, `publish` (and use) or `ignore`.
+        index: of indexes beside layers: `use` those published, `publish` too, or `ignore` them.
         may_delete: whether tags and manifests can be removed.
         is_eager: whether blobs of drafts are uploaded before the commit.
         edits: whether a write into what is committed begins a draft on top of it.

@@ -26,10 +26,12 @@ from orasfs.staging.copying import Origin
 from orasfs.staging.draft import Draft
 from orasfs.staging.drafts import DraftStore
 from orasfs.staging.eager import EagerUploads
+from orasfs.staging.indexpublish import IndexPublisher, MadeIndex
 from orasfs.staging.namespaces import LocalNamespaces
 from orasfs.staging.order import Order, full_name, make_order
 from orasfs.staging.pack import PackSettings
 from orasfs.store.cache import Cache
+from orasfs.store.unpack import open_unpacked
 from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.namespace import LAYOUT_PREFIX
 from orasfs.vfs.tagging import Tagging
@@ -115,6 +117,25 @@ class CacheWhereabouts:
         return () if registry.startswith(LAYOUT_PREFIX) else self._cache.origins(registry, digest)
 
 
+class CachedIndexes:
+    """Finds indexes of layers that the cache has unpacked once; see `IndexPublisher`."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._root = cache.root
+
+    def find(self, layer: Descriptor) -> MadeIndex | None:
+        """Return the index of a layer if it is known, and the layer can be read by parts."""
+        digest = layer.digest
+        unpacked = open_unpacked(self._root / "orasfs" / "layers" / digest.algorithm / digest.hex)
+        if unpacked is None:
+            return None
+        if unpacked.slab_fd >= 0:
+            os.close(unpacked.slab_fd)
+        if unpacked.chunks is None:
+            return None
+        return MadeIndex(unpacked.index.buffer, unpacked.chunks.to_bytes())
+
+
 class Writing:
     """The writing half of one mount.
 
@@ -128,6 +149,7 @@ class Writing:
             others are left to the mounts that show them.
         may_delete: whether tags and manifests may be removed.
         is_eager: whether blobs are sent to registries before the commit.
+        publishes_indexes: whether indexes of packed layers are published beside what is committed.
 
     Attributes:
         eager: sends them while its `run` runs; None if nobody does.
@@ -149,6 +171,7 @@ class Writing:
         reaches: Callable[[str, str], bool],
         may_delete: bool = False,
         is_eager: bool = False,
+        publishes_indexes: bool = False,
     ) -> None:
         self.eager: EagerUploads | None = None
         if is_eager:
@@ -167,6 +190,7 @@ class Writing:
             CacheKeeper(cache),
             lambda: int(time.time()),
             CacheWhereabouts(cache),
+            IndexPublisher(CachedIndexes(cache).find) if publishes_indexes else None,
         )
         namespaces = LocalNamespaces(state / "namespaces.json")
         tagging = Tagging(target, may_delete=may_delete)

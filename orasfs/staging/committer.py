@@ -23,6 +23,7 @@ from orasfs.staging.commit import Uploaded, conclude, put, upload
 from orasfs.staging.contents import LocalBlob, small_blob
 from orasfs.staging.copying import Copier, Origin
 from orasfs.staging.draft import Draft
+from orasfs.staging.indexpublish import IndexPublisher, IndexReferrer
 from orasfs.staging.insisting import insist
 from orasfs.staging.order import Order, Preparation
 from orasfs.staging.progress import Phase, Progress
@@ -76,6 +77,15 @@ class Report:
     reference: str = ""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope, repr=False)
     is_cancelled: bool = False
+    scope_of_indexes: trio.CancelScope | None = field(default=None, repr=False)
+
+    def cancel(self) -> None:
+        """Stop it; once its manifest is put, only what is published beside that."""
+        if self.scope_of_indexes is not None:
+            self.scope_of_indexes.cancel()
+            return
+        self.is_cancelled = True
+        self.scope.cancel()
 
     @property
     def is_running(self) -> bool:
@@ -89,6 +99,7 @@ class _Ready:
 
     version: bytes
     uploaded: Uploaded
+    referrer: IndexReferrer | None = None
 
 
 class Committer:
@@ -100,6 +111,7 @@ class Committer:
         keeper: takes over what was pushed.
         now: seconds since the epoch.
         whereabouts: remembers where blobs are, by default for this mount.
+        publisher: publishes indexes of packed layers; by default nobody does.
     """
 
     def __init__(
@@ -109,6 +121,7 @@ class Committer:
         keeper: Keeper,
         now: Callable[[], int],
         whereabouts: Whereabouts | None = None,
+        publisher: IndexPublisher | None = None,
     ) -> None:
         self._target = target
         self._prepare = prepare
@@ -117,6 +130,7 @@ class Committer:
         self._reports: dict[str, Report] = {}
         self._ready: dict[str, _Ready] = {}
         self._whereabouts = whereabouts or Remembered()
+        self._publisher = publisher
 
     def __repr__(self) -> str:
         return f"<Committer of {len(self._reports)} commits>"
@@ -134,8 +148,7 @@ class Committer:
         """Stop the commit of a draft, if one is under way."""
         report = self._reports.get(draft.id)
         if report is not None and report.is_running:
-            report.is_cancelled = True
-            report.scope.cancel()
+            report.cancel()
 
     async def commit(self, draft: Draft, token: str = "") -> Descriptor | None:
         """Commit a draft; one without a valid tag for a name only has its blobs uploaded.
@@ -224,12 +237,17 @@ class Committer:
         else:
             version, uploaded = await self._upload(order, target, report)
         if order.subject is None and not order.tag:
-            self._ready[draft.id] = _Ready(version, uploaded)
+            referrer = None
+            if self._publisher is not None and not order.is_copy:
+                referrer = await self._publisher.prepare(uploaded, target, report.progress)
+            self._ready[draft.id] = _Ready(version, uploaded, referrer)
             return
         name = order.tag or str(uploaded.descriptor.digest)
         expected = order.expected if order.tag else ANY
         await conclude(uploaded, target, name, draft.directory, report.progress, expected=expected)
         await self._finish(draft, order, order.tag, uploaded, report)
+        if not order.is_copy:
+            await self._publish_indexes(uploaded, None, target, report)
 
     async def _upload(
         self, order: Order, target: Target, report: Report
@@ -271,6 +289,8 @@ class Committer:
         before = ready.uploaded.before
         await put(ready.uploaded, target, tag, expected=expected, before=before)
         await self._finish(draft, order, tag, ready.uploaded, report)
+        if ready.referrer is not None:
+            await self._publish_indexes(ready.uploaded, ready.referrer, target, report)
 
     async def _finish(
         self, draft: Draft, order: Order, tag: str, uploaded: Uploaded, report: Report
@@ -295,6 +315,21 @@ class Committer:
             totals.skipped,
             totals.sent,
         )
+
+    async def _publish_indexes(
+        self, uploaded: Uploaded, referrer: IndexReferrer | None, target: Target, report: Report
+    ) -> None:
+        """Publish the indexes of what is put; whoever cancels the commit now ends only this."""
+        if self._publisher is None:
+            return
+        progress = report.progress
+        progress.phase = Phase.INDEXING
+        with trio.CancelScope() as report.scope_of_indexes:
+            referrer = referrer or await self._publisher.prepare(uploaded, target, progress)
+            if referrer is not None:
+                await self._publisher.attach(referrer, target, progress)
+        if report.scope_of_indexes.cancelled_caught:
+            progress.warnings += ("the index of its packed directories is not published",)
 
     def _keep(self, draft: Draft, order: Order, uploaded: Uploaded) -> None:
         """Let the cache take the draft's files, which are nobody's draft any more. Blocks."""

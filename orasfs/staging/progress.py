@@ -19,6 +19,7 @@ class Phase(Enum):
     PUSHING = "pushing"  # packs and pushes side by side
     TAGGING = "tagging"  # all blobs are there; the manifest is put
     KEEPING = "keeping"  # pushed; the cache takes the content over
+    INDEXING = "indexing"  # pushed; indexes of packed directories are published beside it
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"

@@ -213,9 +213,11 @@ class _Walk:
             return
         repository = piece.repository
         if piece.layer is not None:
-            is_able = isinstance(repository, Completer)
-            have = repository.complete_layer if is_able else repository.open_layer
-            self._layers[descriptor.digest] = await have(piece.layer)
+            self._layers[descriptor.digest] = await (
+                repository.complete_layer(piece.layer)
+                if isinstance(repository, Completer)
+                else repository.open_layer(piece.layer)
+            )
         elif isinstance(repository, Completer):
             self._hold(await repository.complete_blob(descriptor))
         order.there.add(descriptor.digest)
