@@ -69,17 +69,17 @@ class Cache:
     ) -> None:
         options = options or CacheOptions()
         self.root = root
-        self._counters = Counters()
+        self._counters = counters = Counters()
         self._repositories: LRUCache[tuple[str, str], CachedRepository] = LRUCache(_REPOSITORIES)
         self._outages: dict[str, Outage] = {}
-        disk_limiter = trio.CapacityLimiter(_DISK_THREADS)
+        limiter = trio.CapacityLimiter(_DISK_THREADS)
         self._room = open_room(root, options.budget, options.pinned)
         store = ContentStore(root, self._room, options.patience)
         self._downloads = Downloads(nursery, options.downloads, options.lazy_bytes)
-        blobs = Blobs(store, self._downloads, nursery, options, self._counters, on_mismatch)
-        layers = LayerStore(store, blobs, nursery, disk_limiter, self._counters, on_mismatch)
+        blobs = Blobs(store, self._downloads, nursery, options, counters, on_mismatch)
+        layers = LayerStore(store, blobs, nursery, limiter, counters, on_mismatch, options.points)
         self._layers = IndexedLayers(
-            layers, store, nursery, disk_limiter, self._counters, options, on_mismatch
+            layers, store, nursery, limiter, counters, options, on_mismatch
         )
         self._references = References(root / "orasfs" / "references.sqlite")
         self._shared = Shared(
@@ -88,7 +88,7 @@ class Cache:
             layers=self._layers,
             references=self._references,
             flights=SingleFlight(nursery),
-            disk_limiter=disk_limiter,
+            disk_limiter=limiter,
             patience_seconds=options.patience_seconds,
             room=self._room,
             passing=Passing(options),

@@ -30,7 +30,9 @@ from orasfs.store.cas import ContentStore
 from orasfs.store.counters import Counters
 from orasfs.store.openlayer import OpenLayer, PassingLayer
 from orasfs.store.openlayers import OpenLayers
+from orasfs.store.options import PointOptions
 from orasfs.store.peek import peek
+from orasfs.store.points import SeekPoints
 from orasfs.store.rangedlayer import RangedLayer, Ranging
 from orasfs.store.sealed import SealedLayer
 from orasfs.store.tocs import Tocs
@@ -60,6 +62,7 @@ class LayerStore:
         limiter: of threads that read members.
         counters: of what was done.
         on_mismatch: called with the digest of a layer that was shown and then judged to be bad.
+        points: for which layers seek points are made.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class LayerStore:
         limiter: trio.CapacityLimiter,
         counters: Counters,
         on_mismatch: Callable[[Digest], None] = lambda _: None,
+        points: PointOptions | None = None,
     ) -> None:
         self._store = store
         self._blobs = blobs
@@ -86,7 +90,9 @@ class LayerStore:
         self._opened = OpenLayers()
         self._verdicts = Verdicts()
         self._peeked: LRUCache[Hashable, Member | None] = LRUCache(_PEEKED)
-        self._tocs = Tocs(store, Ranging(nursery, limiter, counters, self._is_stopping))
+        ranging = Ranging(nursery, limiter, counters, self._is_stopping)
+        self._tocs = Tocs(store, ranging)
+        self._points = SeekPoints(store, ranging, points or PointOptions())
 
     def __repr__(self) -> str:
         return f"<LayerStore {len(self._opened)} open>"
@@ -163,6 +169,7 @@ class LayerStore:
     def stop(self) -> None:
         """Tell the unpacking that is under way to end; returns at once."""
         self._is_stopping.set()
+        self._points.stop()
 
     async def restore(self, opened: OpenLayer) -> Unpacking | None:
         """Return the pass that brings back what is gone of a layer, None if it is back."""
@@ -268,10 +275,12 @@ class LayerStore:
     def _keep(self, layer: PackedLayer, sealed: SealedLayer) -> None:
         """Have a layer open until it has its final names, which it is given some time later."""
         digest = layer.descriptor.digest
-        if self._opened.get(digest) is None:
+        opened = self._opened.get(digest)
+        if opened is None:
             self._enter(layer, sealed.unpacked)
         else:
             os.close(sealed.unpacked.slab_fd)  # what is open takes that of the pass
+            self._points.consider(opened, self._directory(digest))
         self._opened.hold(digest, sealed)
         self._store.pending.add(sealed, may_wait=True)
 
@@ -283,6 +292,7 @@ class LayerStore:
         opened = OpenLayer(unpacked, self, self._store, self._limiter, layer, ranged)
         self._opened.use(layer.descriptor.digest, opened)
         self._store.touch(directory / "slab")
+        self._points.consider(opened, directory)
         return opened
 
     def _directory(self, digest: Digest) -> Path:

@@ -17,6 +17,19 @@ class Verify(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class PointOptions:
+    """For which layers of gzip seek points are made, and when.
+
+    Attributes:
+        least_bytes: of the blob; one that is smaller is soon passed again.
+        pause_seconds: how long whoever has just opened the layer is left alone.
+    """
+
+    least_bytes: int = 16 * 1024 * 1024
+    pause_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class CacheOptions:
     """How the cache works.
 
@@ -39,6 +52,7 @@ class CacheOptions:
         budget: how large the cache may be, None for as large as the disk.
         pinned: tells the digests that are never evicted, as `algorithm:hex`; blocks.
         uses_published: whether indexes that are published beside layers are looked for.
+        points: for which layers seek points are made.
         patience: how long what is whole waits for the disk while the cache is in use.
     """
 
@@ -56,6 +70,7 @@ class CacheOptions:
     budget: Budget | None = None
     pinned: Callable[[], Iterable[str]] = tuple
     uses_published: bool = True
+    points: PointOptions = PointOptions()
     patience: Patience = field(default_factory=Patience)
 
 

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import itertools
 import os
-import resource
 import select
 import sys
 import tempfile
@@ -31,9 +30,9 @@ from orasfs.tree.gzidx import Point, read_points
 
 SPACING_BYTES = 1024 * 1024  # of the blob at most; of the tar, about
 _MIN_CHUNKS = 2
-_MEMORY_BYTES = 1024 * 1024 * 1024
+_MEMORY_BYTES = 512 * 1024 * 1024
 _NICENESS = 19
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 0.25
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -124,17 +123,24 @@ def _exactly(length: int, compressed: bytes, point: Point) -> Iterator[bytes | m
 
 
 def _stand_back() -> None:
-    """Take what nobody else wants of the processor, and not much memory."""
-    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
+    """Take of the processor what nobody else wants."""
     os.nice(_NICENESS)
     with contextlib.suppress(OSError):  # not everywhere allowed
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _end_with_reason(blob_fd: int) -> None:
-    """End the process when the daemon is gone, or the blob was evicted and only takes room."""
+    """End the process when the daemon is gone, the blob was evicted, or too much memory is taken.
+
+    A limit of the system would be of no use: a library reserves many times of what it takes.
+    """
     stdin = sys.stdin.fileno()
-    while os.fstat(blob_fd).st_nlink:
+    while os.fstat(blob_fd).st_nlink and _resident_bytes() < _MEMORY_BYTES:
         if select.select([stdin], [], [], _LOOK_SECONDS)[0] and not os.read(stdin, 1):
             break
     os._exit(1)
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 - four times a second
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

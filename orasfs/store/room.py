@@ -97,6 +97,11 @@ class Room:
         if size > self.limit:
             raise StorageFull(f"{size} bytes are more than the cache may have: {self.limit}")
 
+    def has(self, size: int) -> bool:
+        """Tell whether there is so much without evicting anything."""
+        is_within = self.ledger.total() + size <= self.limit
+        return is_within and not shortage(self.root, size)
+
     def reserve(self, entry: Entry) -> None:
         """Enter what is about to be written, making room for it; see `claim`."""
         self.check(entry.size)

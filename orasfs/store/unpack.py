@@ -23,7 +23,7 @@ import msgspec
 
 from orasfs.errors import InvalidContent, InvalidName
 from orasfs.oci.digest import Digest
-from orasfs.store import disk, ingest, leases
+from orasfs.store import disk, ingest, leases, pointfile
 from orasfs.tree.chunktable import ChunkTable
 from orasfs.tree.compression import open_decompressor
 from orasfs.tree.layerindex import LayerIndex
@@ -73,7 +73,12 @@ def open_unpacked(directory: Path, *, max_index_bytes: int | None = None) -> Unp
         return None
     if index.slab_size != summary.slab_size:
         return None
-    chunks = _read_chunks(directory / CHUNKS_NAME, summary.chunks) if summary.chunks else None
+    if summary.chunks:
+        chunks = _read_chunks(directory / CHUNKS_NAME, summary.chunks)
+    else:
+        if max_index_bytes is not None and (pointfile.size_of(directory) or 0) > max_index_bytes:
+            return None
+        chunks = pointfile.open_points(directory)
     return Unpacked(index, open_slab(directory, index), digests, chunks)
 
 

@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import random
+import subprocess
+import sys
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -168,3 +170,38 @@ def test_file_is_what_was_written_or_is_not_there(tmp_path: Path) -> None:
         path.write_bytes(wrong)
         assert pointfile.open_points(tmp_path) is None
     assert opened.to_bytes() == raw
+
+
+ENDING = """
+import sys
+from orasfs.store import pointmaker
+pointmaker._MEMORY_BYTES = int(sys.argv[2])
+print("begun", flush=True)
+pointmaker._end_with_reason(int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("reason", ["daemon is gone", "blob was evicted", "memory"])
+def test_process_ends_with_its_reason(tmp_path: Path, reason: str) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(b"blob")
+    memory = "1" if reason == "memory" else str(2**40)
+    with path.open("rb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-c", ENDING, str(file.fileno()), memory],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(file.fileno(),),
+        )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"begun\n"
+            if reason == "daemon is gone":
+                process.stdin.close()
+            elif reason == "blob was evicted":
+                path.unlink()
+            assert process.wait(30) == 1
+        finally:
+            process.kill()
