@@ -26,6 +26,8 @@ from orasfs.store.room import Room
 
 logger = logging.getLogger(__name__)
 
+# From so many on, to write a blob to the disk is felt by who writes to it meanwhile.
+_WORTH_WAITING_BYTES = 4 * 1024 * 1024
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _INDEX = b'{"schemaVersion":2,"mediaType":"%s","manifests":[]}' % mediatype.OCI_INDEX.encode()
 
@@ -163,8 +165,17 @@ class ContentStore:
     def keep(self, unnamed: Unnamed) -> None:
         """Take over what is verified: it can be opened at once, and has its name some time later.
 
-        Waits for a disk that is far behind.
+        A small one has it now. Waits for a disk that is far behind.
+
+        Raises:
+            StorageFull: the disk has no room for a small one.
         """
+        if unnamed.size < _WORTH_WAITING_BYTES:
+            try:
+                unnamed.publish()
+            finally:
+                unnamed.close(keep=False)
+            return
         self.pending.wait_for_room()
         self.pending.add(unnamed, may_wait=True)
 
@@ -201,10 +212,6 @@ class ContentStore:
             StorageFull: there is none.
         """
         return self._claim(path, size, target)
-
-    def has_room(self, size: int) -> bool:
-        """Tell whether so many bytes can be written without evicting anything. Blocks."""
-        return self._room is None or self._room.has(size)
 
     def trim(self) -> None:
         """Evict as much as the cache is too large, if it is."""
