@@ -10,8 +10,9 @@ gzip is one member, deflated by zlib in blocks that each know the 32 KiB before 
 the blocks can be compressed side by side. Each second block knows nothing of what is before, so
 that a file can be had without all before it; `orasfs.tree.restarts` tells where these blocks are.
 Not by a library that chooses its code by the processor, because then two machines would disagree
-on the digest. The blob's digest is never the reference client's. zstd is frames of 8 MiB, for the
-same reason: shorter ones compress worse.
+on the digest. The blob's digest is never the reference client's. zstd is frames of 8 MiB, each to
+be had without the others. What is lost where one begins is regained by looking back over all of
+a frame, which takes no longer, and no more memory than decoders have (RFC 8878, 3.1.1.1.2).
 """
 
 import hashlib
@@ -40,6 +41,13 @@ else:
 CHUNK_BYTES = 256 * 1024
 BLOCK_BYTES = 512 * 1024  # part of the format: another size gives other digests
 FRAME_BYTES = 8 * 1024 * 1024  # of the tar in a zstd frame
+# Of the default level, but for the reach and, so that it is of use, the size of its tables.
+_ZSTD_OPTIONS = {
+    int(zstd.CompressionParameter.compression_level): 3,
+    int(zstd.CompressionParameter.window_log): 23,  # a frame
+    int(zstd.CompressionParameter.hash_log): 18,
+    int(zstd.CompressionParameter.chain_log): 17,
+}
 _WINDOW_BYTES = 32 * 1024
 _BLOCKS_UNDER_WAY = 16
 _GZIP_LEVEL = 6  # what "default" means to both zlib and Go
@@ -231,7 +239,7 @@ class _Zstd:
     """zstd frames (RFC 8878)."""
 
     def __init__(self) -> None:
-        self._compressor = zstd.ZstdCompressor()
+        self._compressor = zstd.ZstdCompressor(options=_ZSTD_OPTIONS)
         self._left = FRAME_BYTES
 
     def compress(self, data: bytes, /) -> bytes:

@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import io
+import random
 import subprocess
 import tarfile
 import zlib
@@ -130,6 +131,15 @@ def test_other_tools_read_it_as_one_stream(
     if compression is Compression.GZIP:
         with tarfile.open(fileobj=io.BytesIO(raw), mode="r|gz") as archive:
             assert archive.getnames() == ["first", "second"]
+
+
+def test_zstd_finds_again_what_is_anywhere_in_a_frame() -> None:
+    generator = random.Random(5)  # noqa: S311 - repeatable, not secret
+    once = generator.randbytes(3 * FRAME_BYTES // 8)
+    data = once + bytes(FRAME_BYTES // 4) + once
+    raw, _ = _write([FilePiece(data, len(data), "f")], Compression.ZSTD)
+    assert len(data) == FRAME_BYTES
+    assert len(raw) < 1.1 * len(once)
 
 
 class _Endless:
