@@ -213,6 +213,10 @@ class ContentStore:
         """
         return self._claim(path, size, target)
 
+    def has_room(self, size: int) -> bool:
+        """Tell whether so many bytes can be written without evicting anything. Blocks."""
+        return self._room is None or self._room.has(size)
+
     def trim(self) -> None:
         """Evict as much as the cache is too large, if it is."""
         if self._room is not None:
