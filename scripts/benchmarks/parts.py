@@ -14,12 +14,14 @@ from scripts.benchmarks.case import Better, Comparison, Contender, Gauge, Verifi
 from scripts.benchmarks.lab import PACK_TITLE, Lab
 from scripts.benchmarks.processes import run, timed
 from scripts.benchmarks.publish import Published
-from scripts.benchmarks.seekable import publish_estargz, publish_repacked
+from scripts.benchmarks.seekable import publish_chunked, publish_estargz, publish_repacked
 from scripts.benchmarks.session import Session
 from scripts.benchmarks.unpacking import TAR, unpack_by_hand, warm
 
 TARGET = 1 / 20
+INDEX, ESTARGZ, CHUNKED = "index", "eStargz", "zstd:chunked"
 _KEPT_BYTES = 1 << 20  # manifests and tables stay, blobs go
+_KINDS = (INDEX, ESTARGZ, CHUNKED)
 _PLACES = ("first", "middle", "last")
 
 
@@ -27,7 +29,7 @@ class PackedParts:
     """One file of a packed directory by ranges, wherever it is in the tar."""
 
     name = "packed-parts"
-    title = "one file of a packed directory by ranges: with an index, and by an eStargz table"
+    title = "one file of a packed directory by ranges: with an index, and by tables of contents"
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -39,13 +41,16 @@ class PackedParts:
         return 1, "files"
 
     def prepare(self) -> None:
-        """Publish the directory twice, have its index, and find out which file is where."""
+        """Publish the directory three times, have its index, and find out which file is where."""
         lab = self._lab
         self._with_index = publish_repacked(
             lab.registry, "bench/repacked", "v1", lab.pack, lab.directory / "repacked.tar.gz"
         )
         self._with_toc = publish_estargz(
             lab.registry, "bench/estargz", "v1", lab.pack, lab.directory / "estargz.tar.gz"
+        )
+        self._with_chunked_toc = publish_chunked(
+            lab.registry, "bench/chunked", "v1", lab.pack, lab.directory / "chunked.tar.zst"
         )
         with tarfile.open(lab.pack.blob.path) as archive:
             names = [member.name for member in archive if member.isfile()]
@@ -63,7 +68,7 @@ class PackedParts:
                 partial(self._read, kind, path),
                 partial(self._verify, path),
             )
-            for kind in ("index", "eStargz")
+            for kind in _KINDS
             for place, path in self._members.items()
         ]
         last = self._members[_PLACES[-1]]
@@ -73,7 +78,7 @@ class PackedParts:
         """A file costs what it has, wherever it is."""
         return tuple(
             Comparison(_named(kind, place), TAR, Better.LOWER_TIME, TARGET)
-            for kind in ("index", "eStargz")
+            for kind in _KINDS
             for place in _PLACES
         )
 
@@ -101,7 +106,11 @@ class PackedParts:
         shutil.copytree(self._session.cache, kept, dirs_exist_ok=True)
 
     def _place(self, kind: str) -> Published:
-        return self._with_index if kind == "index" else self._with_toc
+        return {
+            INDEX: self._with_index,
+            ESTARGZ: self._with_toc,
+            CHUNKED: self._with_chunked_toc,
+        }[kind]
 
     def _reset(self) -> None:
         self._session.clear()
@@ -110,7 +119,7 @@ class PackedParts:
 
     def _reset_mount(self, kind: str) -> None:
         self._reset()
-        if kind == "index":
+        if kind == INDEX:
             kept = self._lab.directory / "index-only"
             shutil.copytree(kept, self._session.cache, dirs_exist_ok=True)
         self._session.remount(self._place(kind))
