@@ -17,6 +17,7 @@ DOCUMENTS = (
     "docs/CONCURRENCY.md",
     "docs/ERRORS.md",
     "docs/CONFIGURATION.md",
+    "docs/INDEX.md",
     "docs/DEVELOPMENT.md",
     "docs/CHANGELOG.md",
 )

@@ -32,6 +32,7 @@ from orasfs.staging.upload import Uploader
 from orasfs.tree import restarts
 from orasfs.tree.chunktable import ChunkMaker
 from orasfs.tree.compression import open_decompressor
+from orasfs.tree.names import clean_title
 from orasfs.tree.publishedindex import ANNOTATION_LAYER, ARTIFACT_TYPE, MEDIA_TYPE, encode
 from orasfs.tree.tar import TarScanner
 
@@ -157,10 +158,10 @@ class IndexPublisher:
     def _make(self, layer: Descriptor, content: BlobContent | None) -> bytes | None:
         """Return the published form of a layer's index, None if there is none. Blocks."""
         made = self._find(layer)
-        published = None if made is None else encode(made.index, made.chunks, layer)
+        published = None if made is None else _encode(made, layer)
         if published is None and content is not None:
             made = index_of(content)
-            published = None if made is None else encode(made.index, made.chunks, layer)
+            published = None if made is None else _encode(made, layer)
         return published
 
 
@@ -190,6 +191,13 @@ def index_of(content: BlobContent) -> MadeIndex | None:
     except InvalidContent:
         return None
     return None if table is None else MadeIndex(index, table.to_bytes())
+
+
+def _encode(made: MadeIndex, layer: Descriptor) -> bytes | None:
+    try:
+        return encode(made.index, made.chunks, layer, clean_title(layer.title))
+    except InvalidContent:  # the title of a base, or an index that is damaged
+        return None
 
 
 def _manifest(subject: Descriptor, indexes: list[Descriptor]) -> LocalBlob:

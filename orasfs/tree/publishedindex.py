@@ -80,19 +80,24 @@ class Published:
     fingerprint: bytes
 
 
-def encode(index: bytes | memoryview, chunks: bytes, layer: Descriptor) -> bytes | None:
+def encode(index: bytes | memoryview, chunks: bytes, layer: Descriptor, root: str) -> bytes | None:
     """Return the published form of an index; the same for the same layer.
 
     Args:
         index: in its binary form.
         chunks: the table of the layer's chunks, in its binary form.
         layer: of which they are.
+        root: the directory that it is.
 
     Returns: None if it is not to be published: it is too large, the layer is one that is not
         shown, or it cannot be read by parts.
     """
     is_usable = chunks[_FORM_AT : _FORM_AT + 1] in _FORMS
-    if layer.digest.algorithm != "sha256" or not is_usable or LayerIndex(index).problems:
+    if layer.digest.algorithm != "sha256" or not is_usable:
+        return None
+    try:
+        check_packed(LayerIndex(index), root)
+    except ContentRefused:
         return None
     nameless = b"".join(_nameless(index))
     digest = bytes.fromhex(layer.digest.hex)

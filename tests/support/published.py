@@ -68,7 +68,7 @@ def indexed(blob: bytes) -> tuple[bytes, bytes]:
 
 def published(blob: bytes) -> bytes:
     """Return the published form of a layer's index."""
-    made = publishedindex.encode(*indexed(blob), described(blob))
+    made = publishedindex.encode(*indexed(blob), described(blob), "docs")
     assert made is not None
     return made
 

@@ -14,7 +14,7 @@ from orasfs.staging.layerblob import Compression
 from orasfs.tree import publishedindex
 from orasfs.tree.layerindex import RECORD, LayerIndex
 from orasfs.tree.publishedindex import decode, encode, fingerprint
-from tests.store.test_passing import directory, file, link, tar_of
+from tests.store.test_passing import Add, directory, file, link, tar_of
 from tests.support.published import (
     FILES,
     Parts,
@@ -57,7 +57,7 @@ def test_same_layer_gives_the_same_bytes_whatever_is_known_of_its_blobs() -> Non
     index, table = indexed(BLOB)
     parts = Parts.of(index)
     parts.blobs = bytearray(b"\1" * len(parts.blobs))
-    assert encode(parts.to_bytes(), table, LAYER) == encode(index, table, LAYER)
+    assert encode(parts.to_bytes(), table, LAYER, "docs") == encode(index, table, LAYER, "docs")
     assert fingerprint(parts.to_bytes()) == fingerprint(index)
 
 
@@ -67,14 +67,19 @@ def test_other_members_have_another_fingerprint() -> None:
     assert fingerprint(parts.to_bytes()) != fingerprint(indexed(BLOB)[0])
 
 
-def test_layer_that_is_refused_is_not_published() -> None:
-    blob = packed(tar=tar_of(directory("docs"), file("../out", b"x" * 3_000_000)))
-    assert encode(*indexed(blob), described(blob)) is None
+@pytest.mark.parametrize(
+    "refused",
+    [file("../out", b"x"), link("docs/link", "../../out"), file("beside", b"x")],
+    ids=["name", "link", "beside"],
+)
+def test_layer_that_is_refused_is_not_published(refused: Add) -> None:
+    blob = packed(tar=tar_of(directory("docs"), file("docs/large", bytes(3_000_000)), refused))
+    assert encode(*indexed(blob), described(blob), "docs") is None
 
 
 def test_index_that_is_too_large_is_not_published(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishedindex, "MAX_BYTES", 1000)
-    assert encode(*indexed(BLOB), LAYER) is None
+    assert encode(*indexed(BLOB), LAYER, "docs") is None
 
 
 def _name(name: bytes) -> Callable[[Parts], None]:
@@ -307,4 +312,4 @@ SMALL = packed(
 def test_digests_other_than_sha256_are_not_published() -> None:
     layer = described(BLOB)
     other = type(layer)(layer.media_type, Digest.of(BLOB, "sha512"), layer.size)
-    assert encode(*indexed(BLOB), other) is None
+    assert encode(*indexed(BLOB), other, "docs") is None
