@@ -27,7 +27,7 @@ CASES = [
     *("first-bytes", "first-bytes-slow", "first-bytes-far", "random-read"),
     "far-read",
     *("cold-read", "warm-read", "find-packed", "list-many"),
-    *("packed-member", "packed-parts", "packed-random", "packed-copy"),
+    *("packed-member", "packed-parts", "packed-points", "packed-random", "packed-copy"),
     *("commit-file", "commit-tree"),
 ]
 BENCH = Path(__file__).parent.parent / "scripts" / "bench"

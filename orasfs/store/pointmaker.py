@@ -28,7 +28,7 @@ from orasfs.tree import seekpoints
 from orasfs.tree.chunktable import ChunkTable, Form
 from orasfs.tree.gzidx import Point, read_points
 
-SPACING_BYTES = 1024 * 1024  # of the blob at most; of the tar, about
+SPACINGS_BYTES = (1 << 20, 2 << 20, 4 << 20)  # of the tar
 _MIN_CHUNKS = 2
 _MEMORY_BYTES = 512 * 1024 * 1024
 _NICENESS = 19
@@ -46,25 +46,30 @@ def main(arguments: Sequence[str]) -> None:
     blob_fd = int(blob)
     threading.Thread(target=_end_with_reason, args=(blob_fd,), daemon=True).start()
     _stand_back()
-    table = b""
-    with tempfile.TemporaryFile(dir=directory) as scratch:
-        with contextlib.suppress(InvalidContent, ContentMismatch):
-            table = make_table(blob_fd, scratch, tar_digest).to_bytes()
-        if 0 < len(table) <= int(most):
-            disk.write_fully(int(output), pointfile.seal(table), 0)
+    with contextlib.suppress(InvalidContent, ContentMismatch):
+        table = make_small_table(blob_fd, directory, tar_digest, int(most))
+        disk.write_fully(int(output), pointfile.seal(table), 0)
     os._exit(0)  # nothing of a library is to run any more
 
 
-def make_table(
-    blob_fd: int, scratch: BinaryIO, tar_digest: str, spacing_bytes: int = SPACING_BYTES
-) -> ChunkTable:
+def make_small_table(blob_fd: int, directory: str, tar_digest: str, most: int) -> bytes:
+    """Return the least coarse table of `most` bytes; see `make_table`."""
+    for spacing_bytes in SPACINGS_BYTES:
+        with tempfile.TemporaryFile(dir=directory) as scratch:
+            table = make_table(blob_fd, scratch, tar_digest, spacing_bytes).to_bytes()
+        if len(table) <= most:
+            return table
+    raise InvalidContent("layer: its seek points would take too much room")
+
+
+def make_table(blob_fd: int, scratch: BinaryIO, tar_digest: str, spacing_bytes: int) -> ChunkTable:
     """Return the chunks between the seek points of a gzip blob.
 
     Args:
         blob_fd: the blob, whole and verified.
         scratch: an empty file.
         tar_digest: sha256 in hex of what the blob makes.
-        spacing_bytes: of the blob, between points.
+        spacing_bytes: between points, about.
 
     Raises:
         InvalidContent: it has no points that are of use.

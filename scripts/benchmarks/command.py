@@ -20,6 +20,7 @@ from scripts.benchmarks.lab import Lab, daemon_log
 from scripts.benchmarks.many import ListMany
 from scripts.benchmarks.mount import mount_points
 from scripts.benchmarks.parts import PackedParts
+from scripts.benchmarks.points import PackedPoints
 from scripts.benchmarks.processes import ProgramFailed
 from scripts.benchmarks.reading import ColdRead, WarmRead
 from scripts.benchmarks.report import Report
@@ -56,6 +57,7 @@ CASES: Mapping[str, Kind] = {
     ListMany.name: ListMany,
     PackedMember.name: PackedMember,
     PackedParts.name: PackedParts,
+    PackedPoints.name: PackedPoints,
     PackedRandom.name: PackedRandom,
     PackedCopy.name: PackedCopy,
     CommitFile.name: CommitFile,

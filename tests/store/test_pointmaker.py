@@ -1,5 +1,6 @@
 """Seek points: what is made from any of them is what a decoder from the top makes."""
 
+import contextlib
 import gzip
 import hashlib
 import random
@@ -14,8 +15,8 @@ import pytest
 from isal import igzip
 
 from orasfs.errors import ContentMismatch, InvalidContent
-from orasfs.store import pointfile
-from orasfs.store.pointmaker import make_table
+from orasfs.store import pointfile, pointmaker
+from orasfs.store.pointmaker import make_small_table, make_table
 from orasfs.tree.chunktable import ChunkTable
 
 KIB = 1024
@@ -151,6 +152,27 @@ def test_truncated_blob_is_refused(tmp_path: Path) -> None:
     tar = varied(7, 2_000_000)
     with pytest.raises((InvalidContent, ContentMismatch)):
         made(tmp_path, gzip.compress(tar)[:-50_000], tar)
+
+
+def test_points_are_fewer_where_they_would_take_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of so small a blob, those that are mebibytes apart are the same.
+    monkeypatch.setattr(pointmaker, "SPACINGS_BYTES", (256 * KIB, 512 * KIB, 1024 * KIB))
+    tar = varied(8, 12_000_000)
+    path = tmp_path / "blob"
+    path.write_bytes(gzip.compress(tar))
+    digest = hashlib.sha256(tar).hexdigest()
+    with path.open("rb") as file:
+        most = 1 << 30
+        sizes = []
+        with contextlib.suppress(InvalidContent):
+            while True:
+                table = make_small_table(file.fileno(), str(tmp_path), digest, most)
+                sizes.append(len(ChunkTable.from_bytes(table)))
+                most = len(table) - 1
+    assert len(sizes) == 3
+    assert sizes == sorted(sizes, reverse=True)
 
 
 def test_file_is_what_was_written_or_is_not_there(tmp_path: Path) -> None:
