@@ -282,7 +282,7 @@ class LayerStore:
             os.close(sealed.unpacked.slab_fd)  # what is open takes that of the pass
             self._points.consider(opened, self._directory(digest))
         self._opened.hold(digest, sealed)
-        self._store.pending.add(sealed, may_wait=True)
+        self._store.pending.add(sealed, subject=digest, may_wait=True)
 
     def _enter(
         self, layer: PackedLayer, unpacked: unpack.Unpacked, ranged: RangedLayer | None = None

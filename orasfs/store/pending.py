@@ -84,6 +84,7 @@ class _Job:
     size: int
     since: float
     is_urgent: bool
+    subject: Digest | None = None
     done: threading.Event = field(default_factory=threading.Event)
     error: OrasfsError | None = None
 
@@ -112,17 +113,29 @@ class PendingBlobs:
         with self._changed:
             return self._paths.get(digest)
 
-    def add(self, unnamed: Unnamed, *, may_wait: bool = False) -> None:
+    def seconds_in_use(self, since: float) -> float:
+        """Return how long work that is not urgent, of `since`, is to be put off; 0 if it is not.
+
+        Args:
+            since: in seconds of `time.monotonic`.
+        """
+        return self._patience.seconds_left(time.monotonic(), since, self._used_at)
+
+    def add(
+        self, unnamed: Unnamed, *, subject: Digest | None = None, may_wait: bool = False
+    ) -> None:
         """Take verified files over: publish them soon, and close them.
 
         What the disk refuses is logged, and not kept: it can be had again.
 
         Args:
             unnamed: what is to be published.
+            subject: the blob that it was made of, to find it by (`settle`).
             may_wait: whether until the cache is not in use.
         """
         unnamed.share()
-        job = _Job(unnamed, unnamed.paths, unnamed.size, time.monotonic(), not may_wait)
+        now = time.monotonic()
+        job = _Job(unnamed, unnamed.paths, unnamed.size, now, not may_wait, subject)
         with self._changed:
             is_taken = not self._is_closed
             if is_taken:
@@ -143,14 +156,14 @@ class PendingBlobs:
             self._changed.wait_for(lambda: len(self._jobs) < MAX_PENDING, _ROOM_SECONDS)
 
     def settle(self, digest: Digest) -> None:
-        """Have a blob published now, if it is pending, and wait for it.
+        """Have a blob, and what was made of it, published now if it is pending; wait for it.
 
         Raises:
             StorageFull: the disk is full.
             StorageFailure: it failed, or takes very long.
         """
         with self._changed:
-            jobs = [job for job in self._jobs if digest in job.paths]
+            jobs = [job for job in self._jobs if digest in job.paths or digest == job.subject]
         self._hurry(jobs)
         for job in jobs:
             if not job.done.wait(CLOSE_SECONDS):
@@ -213,7 +226,7 @@ class PendingBlobs:
         size = sum(each.size for each in self._jobs)
         if self._is_closed or len(self._jobs) >= _BUSY_PENDING or size > _BUSY_BYTES:
             return 0.0
-        return self._patience.seconds_left(time.monotonic(), job.since, self._used_at)
+        return self.seconds_in_use(job.since)
 
     def _done(self, job: _Job) -> None:
         with self._changed:

@@ -1,8 +1,8 @@
 """The making of seek points, for layers of gzip that have none: in the background, one at a time.
 
 Owns when that is done, and the process that does it (`orasfs.store.pointmaker`). It begins a
-moment after a layer was opened whose blob is in the cache, and only where there is room for it
-without evicting anything. What fails is tried again by the next mount.
+moment after a layer was opened whose blob is in the cache, when that is not in use, and only where
+there is room for it without evicting anything. What fails is tried again by the next mount.
 
 INVARIANT: nothing has the name of a layer's points before it is complete; no process outlives the
 mount, however that ends.
@@ -12,6 +12,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 import weakref
 from dataclasses import dataclass
 from functools import partial
@@ -128,6 +129,10 @@ class SeekPoints:
             self._scopes.add(scope)
             try:
                 await trio.sleep(self._options.pause_seconds)
+                since = time.monotonic()
+                in_use = partial(self._store.pending.seconds_in_use, since)
+                while (seconds := in_use()) > 0:  # noqa: ASYNC110 - no one tells the end of it
+                    await trio.sleep(seconds)
                 async with self._turn:
                     await self._make(wish)
             except (OrasfsError, OSError) as error:

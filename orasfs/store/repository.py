@@ -196,13 +196,15 @@ class CachedRepository:
         return await self._shared.layers.open_layer(layer, self._source)
 
     async def complete_layer(self, layer: PackedLayer) -> Layer:
-        """Fetch, verify and unpack a layer, even if it can be read by parts.
+        """Fetch, verify and unpack a layer, even if it can be read by parts; the disk has it then.
 
         Raises:
-            OrasfsError: as `open_layer`.
+            OrasfsError: as `open_layer`, or there is no room to keep it.
         """
         self._note_origin(layer.descriptor)
-        return await self._shared.layers.open_whole(layer, self._source)
+        opened = await self._shared.layers.open_whole(layer, self._source)
+        await self._shared.blobs.settle(layer.descriptor.digest)
+        return opened
 
     def _note_origin(self, descriptor: Descriptor) -> None:
         origin = (self._registry, self._name)
