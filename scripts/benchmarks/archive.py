@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from scripts.benchmarks import pagecache
@@ -21,6 +22,7 @@ from scripts.benchmarks.session import Session
 
 MOUNT = "mount"
 RATARMOUNT = "ratarmount"
+DISK = "local disk"
 TARGET = 0.5
 _FILES = 1_000
 _SEED = 5
@@ -111,19 +113,23 @@ class PackedRandom:
             self._archive = ArchiveMount(lab.pack.blob.path, lab.fresh_directory("archive"))
 
     def contenders(self) -> Sequence[Contender]:
-        """The mount, and the rival where it is installed."""
-        mount = Contender(MOUNT, self._reset_mount, self._cat_mount, self._verify)
-        archive = self._archive
-        if archive is None:
-            return (mount,)
-        rival = Contender(
-            RATARMOUNT, self._reset_archive, lambda: self._cat(archive.path), self._verify
-        )
-        return (mount, rival)
+        """The mount, the files themselves, and the rival where it is installed."""
+        parent = self._lab.pack.directory.parent
+        found = [
+            Contender(MOUNT, self._reset_mount, self._cat_mount, self._verify),
+            Contender(DISK, self._forget, partial(self._cat, parent), self._verify),
+        ]
+        if self._archive is not None:
+            read = partial(self._cat, self._archive.path)
+            found.append(Contender(RATARMOUNT, self._reset_archive, read, self._verify))
+        return found
 
     def comparisons(self) -> Sequence[Comparison]:
         """What is unpacked once need not be decompressed with each read."""
-        return (Comparison(MOUNT, RATARMOUNT, Better.LOWER_TIME, TARGET),)
+        return (
+            Comparison(MOUNT, RATARMOUNT, Better.LOWER_TIME, TARGET),
+            Comparison(MOUNT, DISK, Better.LOWER_TIME),
+        )
 
     def gauges(self) -> Sequence[Gauge]:
         """The daemon's memory."""
@@ -145,7 +151,8 @@ class PackedRandom:
         """Have nothing of what is read in memory, where that can be had."""
         self._unmount()
         archived = [] if self._archive is None else [self._archive.index]
-        pagecache.drop(self._session.cache, self._lab.pack.blob.path, *archived)
+        pack = self._lab.pack
+        pagecache.drop(self._session.cache, pack.directory, pack.blob.path, *archived)
 
     def _reset_mount(self) -> None:
         self._forget()
