@@ -14,7 +14,7 @@ from orasfs.oci.digest import Digest
 from orasfs.store.adopt import adopt
 from orasfs.store.cas import ContentStore
 from orasfs.store.ingest import Ingest
-from orasfs.store.pending import MAX_PENDING
+from orasfs.store.pending import MAX_PENDING, Patience
 from tests.conftest import ExpectLog
 
 CONTENT = b"made here" * 1000
@@ -158,3 +158,104 @@ def test_a_closed_store_keeps_nothing_more(
     adopt(store, BLOB, file)
     assert not store.has(BLOB)
     assert list(store.ingest_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "used_at", "left"),
+    [
+        (10.0, 5.0, 2.0),  # nobody has used it since
+        (11.0, 10.5, 1.5),
+        (12.0, 5.0, 0.0),
+        (12.5, 12.4, 1.9),
+        (34.0, 33.9, 1.0),  # not longer than the most
+        (60.0, 59.9, 0.0),
+    ],
+)
+def test_what_may_wait_does_until_nobody_reads_but_not_for_ever(
+    now: float, used_at: float, left: float
+) -> None:
+    patience = Patience(quiet_seconds=2.0, most_seconds=25.0)
+    assert patience.seconds_left(now, since=10.0, used_at=used_at) == pytest.approx(left)
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[ContentStore]:
+    store = ContentStore(tmp_path / "cache", patience=Patience(1e6, 1e6))
+    yield store
+    store.pending.close()
+
+
+def bring(store: ContentStore, number: int) -> Descriptor:
+    """Have a store keep a blob that is worth waiting."""
+    content = bytes([number]) * (5 << 20)
+    descriptor = Descriptor("text/plain", Digest.of(content), len(content))
+    incoming = store.begin(descriptor)
+    incoming.append(content)
+    incoming.verify()
+    store.keep(incoming)
+    return descriptor
+
+
+def test_a_blob_that_is_asked_for_has_its_name_and_the_others_wait(patient: ContentStore) -> None:
+    first, second = bring(patient, 1), bring(patient, 2)
+    patient.pending.settle(second.digest)
+    assert patient.path_of(second.digest).exists()
+    assert not patient.path_of(first.digest).exists()
+    assert patient.has(first)
+    patient.pending.close()
+    assert patient.path_of(first.digest).exists()
+
+
+def test_all_have_their_names_when_it_is_told_so_and_then_there_is_nothing_to_do(
+    patient: ContentStore,
+) -> None:
+    blobs = [bring(patient, number) for number in range(3)]
+    assert patient.pending.settle_all()
+    assert all(patient.path_of(each.digest).exists() for each in blobs)
+    assert not patient.pending.settle_all()
+
+
+def test_who_waits_for_a_blob_is_told_that_the_disk_refused_it(
+    patient: ContentStore, monkeypatch: pytest.MonkeyPatch, expect_log: ExpectLog
+) -> None:
+    expect_log(logging.WARNING, "not kept .*no space left")
+
+    def refuse(_incoming: Ingest) -> None:
+        raise StorageFull("no space left on the disk")
+
+    monkeypatch.setattr(Ingest, "publish", refuse)
+    blob = bring(patient, 1)
+    with pytest.raises(StorageFull, match="no space left"):
+        patient.pending.settle(blob.digest)
+    assert not patient.has(blob)
+    assert list(patient.ingest_directory.iterdir()) == []
+
+
+def test_many_do_not_wait_although_they_may(patient: ContentStore) -> None:
+    for number in range(20):
+        content = b"%d" % number
+        descriptor = Descriptor("text/plain", Digest.of(content), len(content))
+        incoming = patient.begin(descriptor)
+        incoming.append(content)
+        incoming.verify()
+        patient.pending.add(incoming, may_wait=True)
+    while sum(path.is_file() for path in (patient.root / "blobs").rglob("*")) < 5:
+        threading.Event().wait(0.005)
+
+
+def test_a_small_blob_has_its_name_at_once(patient: ContentStore) -> None:
+    descriptor = Descriptor("text/plain", Digest.of(b"small"), 5)
+    incoming = patient.begin(descriptor)
+    incoming.append(b"small")
+    incoming.verify()
+    patient.keep(incoming)
+    assert patient.path_of(descriptor.digest).read_bytes() == b"small"
+
+
+def test_what_comes_after_the_end_is_left_to_the_next_mount_if_it_can_be_gone_on_with(
+    patient: ContentStore,
+) -> None:
+    patient.pending.close()
+    descriptor = bring(patient, 1)
+    assert not patient.has(descriptor)
+    assert [path.stat().st_size for path in patient.ingest_directory.iterdir()] == [5 << 20]
