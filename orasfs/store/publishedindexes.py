@@ -1,8 +1,8 @@
 """Finds the indexes that are published beside artifacts, and keeps those that were of use.
 
-Owns the requests that this takes: one for what refers to the manifest, one for each manifest that
-says it has indexes, one for the index; and the memory of where there is none. A failure is never
-told: the layer is then read without. Knows the ports of a source.
+Owns the requests that this takes: one for what refers to a manifest, one for each manifest that
+says it has indexes, whatever the number of layers, and one for each index; and the memory of where
+there is none. A failure is never told: the layer is read without. Knows the ports of a source.
 
 On disk are the index as it is published, a blob like any other, and `index.published` beside the
 layer's other files, which names it. It is checked each time it is read.
@@ -10,7 +10,7 @@ layer's other files, which names it. It is checked each time it is read.
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -19,6 +19,7 @@ import msgspec
 import trio
 from cachetools import LRUCache
 
+from orasfs.aio import SingleFlight
 from orasfs.errors import InvalidName, OrasfsError, StorageFailure, StorageFull, Unreachable
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
@@ -46,6 +47,7 @@ PATIENCE_SECONDS = 5.0  # for all requests together: the layer itself can be had
 _MAX_TRIED = 4  # manifests of one subject that say they have indexes
 _MAX_MANIFEST_BYTES = 256 * 1024
 _REMEMBERED = 4096
+_MANIFESTS = 256
 
 
 @runtime_checkable
@@ -71,6 +73,8 @@ class PublishedIndexes:
     def __init__(self, store: ContentStore, ranging: Ranging) -> None:
         self._store = store
         self._ranging = ranging
+        self._flights: SingleFlight[tuple[Manifest, ...]] = SingleFlight(ranging.nursery)
+        self._told: LRUCache[Digest, tuple[Manifest, ...]] = LRUCache(_MANIFESTS)
         self._absent: LRUCache[tuple[Digest, Digest | None], None] = LRUCache(_REMEMBERED)
 
     def __repr__(self) -> str:
@@ -105,23 +109,18 @@ class PublishedIndexes:
         """Ask the source, until something of use is found."""
         if layer.manifest is None or not isinstance(source, Referred):
             return None
-        try:
-            referrers = await source.list_referrers(layer.manifest)
-        except OrasfsError as error:
-            logger.info("no published index: layer=%s reason=%s", layer.descriptor.digest, error)
-            return None
-        for manifest in [each for each in referrers if _is_likely(each)][:_MAX_TRIED]:
+        told = self._told.get(layer.manifest)
+        if told is None:
+            told = await self._flights.run(layer.manifest, partial(_ask, layer.manifest, source))
+            self._told[layer.manifest] = told
+        for blob in _indexes_of(told, layer):
             try:
-                document = parse_document(
-                    await source.fetch_manifest(manifest), manifest.media_type
-                )
-                for blob in _indexes_of(document, layer):
-                    return await self._take(blob, layer, source, directory)
+                return await self._take(blob, layer, source, directory)
             except OrasfsError as error:
                 logger.info(
-                    "published index is of no use: layer=%s manifest=%s reason=%s",
+                    "published index is of no use: layer=%s index=%s reason=%s",
                     layer.descriptor.digest,
-                    manifest.digest,
+                    blob.digest,
                     error,
                 )
         return None
@@ -186,18 +185,29 @@ def _key(layer: PackedLayer) -> tuple[Digest, Digest | None]:
     return layer.descriptor.digest, layer.manifest
 
 
+async def _ask(subject: Digest, source: Referred) -> tuple[Manifest, ...]:
+    """Return the manifests that name indexes of what another one has; none if that fails."""
+    found: list[Manifest] = []
+    try:
+        referrers = await source.list_referrers(subject)
+        for each in [each for each in referrers if _is_likely(each)][:_MAX_TRIED]:
+            document = parse_document(await source.fetch_manifest(each), each.media_type)
+            if isinstance(document, Manifest) and document.subject is not None:
+                found += [document] if document.subject.digest == subject else []
+    except OrasfsError as error:
+        logger.info("no published indexes: subject=%s reason=%s", subject, error)
+    return tuple(found)
+
+
 def _is_likely(manifest: Descriptor) -> bool:
     return manifest.artifact_type == ARTIFACT_TYPE and manifest.size <= _MAX_MANIFEST_BYTES
 
 
-def _indexes_of(document: object, layer: PackedLayer) -> Iterator[Descriptor]:
-    """Yield what a manifest says is the index of a layer, if it refers to the layer's manifest."""
-    if not isinstance(document, Manifest) or document.subject is None:
-        return
-    if document.subject.digest != layer.manifest:
-        return
-    for blob in document.layers:
-        is_of_it = blob.annotations.get(ANNOTATION_LAYER) == str(layer.descriptor.digest)
-        is_fit = blob.media_type == MEDIA_TYPE and 0 < blob.size <= MAX_COMPRESSED_BYTES
-        if is_of_it and is_fit:
-            yield blob
+def _indexes_of(manifests: Iterable[Manifest], layer: PackedLayer) -> Iterator[Descriptor]:
+    """Yield what manifests say is the index of a layer."""
+    for manifest in manifests:
+        for blob in manifest.layers:
+            is_of_it = blob.annotations.get(ANNOTATION_LAYER) == str(layer.descriptor.digest)
+            is_fit = blob.media_type == MEDIA_TYPE and 0 < blob.size <= MAX_COMPRESSED_BYTES
+            if is_of_it and is_fit:
+                yield blob

@@ -60,6 +60,8 @@ _MAX_FILE_BYTES = 2**62
 _FORM_AT = 10  # of a table of chunks
 # Those that need nothing beside the blob: `orasfs.tree.chunktable.Form` STREAMS, PLAIN, RESTARTS.
 _FORMS = frozenset((b"\0", b"\1", b"\2"))
+_FILE, _SYMLINK = int(MemberKind.FILE), int(MemberKind.SYMLINK)
+_MAX_TIME_NS = clamp_time_ns(2**64)
 _SPARSE, _OWN = int(RecordFlag.SPARSE), int(RecordFlag.OWN)
 _KNOWN_FLAGS = int(RecordFlag.IMPLICIT) | _SPARSE | _OWN
 _NO_NAMES = frozenset((b"", b".", b".."))
@@ -182,23 +184,33 @@ def _check_records(index: LayerIndex, view: memoryview) -> None:
     for ordinal, record in enumerate(_records(index, view)):
         tar, place, size, mtime_ns, _, _, _, mode, kind, flags = record
         is_odd = mode > 0o7777 or flags & ~_KNOWN_FLAGS or size > _MAX_FILE_BYTES
-        if is_odd or clamp_time_ns(mtime_ns) != mtime_ns:
+        if is_odd or not -_MAX_TIME_NS <= mtime_ns <= _MAX_TIME_NS:
             raise InvalidContent(f"published index: record {ordinal} cannot be")
-        if kind == MemberKind.SYMLINK:
+        if kind == _SYMLINK:
             _check_target(index, ordinal, size)
-        elif kind != MemberKind.FILE:
+        if kind != _FILE:
             continue
+        start, length = (tar, size) if size and not flags & _SPARSE else _stored(index, ordinal)
+        is_own = size >= OWN_BLOB_BYTES and not flags & _SPARSE
+        is_right = place == (blobs if is_own else slab) and is_own == bool(flags & _OWN)
+        if not is_right or (length and not end <= start <= index.tar_size - length):
+            raise InvalidContent(f"published index: file {ordinal} is not where it can be")
+        if is_own:
+            blobs += 1
         else:
-            extents = index.extents(ordinal)  # which checks them, too
-            length = extents[-1].tar_offset + extents[-1].length - tar if extents else 0
-            is_own = size >= OWN_BLOB_BYTES and not flags & _SPARSE
-            is_right = place == (blobs if is_own else slab) and is_own == bool(flags & _OWN)
-            if not is_right or (extents and extents[0].tar_offset < end):
-                raise InvalidContent(f"published index: file {ordinal} is not where it can be")
-            end = max(end, tar + length)
-            blobs, slab = blobs + is_own, slab + (0 if is_own else length)
+            slab += length
+        end = max(end, start + length)
     if slab != index.slab_size or blobs != index.blobs:
         raise InvalidContent("published index: its sizes do not fit")
+
+
+def _stored(index: LayerIndex, ordinal: int) -> tuple[int, int]:
+    """Return where in the tar what is stored of a file begins, and how much it is."""
+    extents = index.extents(ordinal)  # which checks them
+    if not extents:
+        return 0, 0
+    start = extents[0].tar_offset
+    return start, extents[-1].tar_offset + extents[-1].length - start
 
 
 def _check_target(index: LayerIndex, ordinal: int, size: int) -> None:

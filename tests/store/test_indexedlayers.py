@@ -253,6 +253,20 @@ async def test_layer_without_an_index_is_asked_for_once(tmp_path: Path) -> None:
     assert made.source.count("list_referrers") == 1, "it is unpacked"
 
 
+async def test_layers_of_one_manifest_ask_for_its_referrers_once(tmp_path: Path) -> None:
+    made = publish()
+    others = [
+        PackedLayer(
+            made.source.add_blob(blob), "docs", Digest.of(TAR), manifest=made.layer.manifest
+        )
+        for blob in (BLOBS[Compression.NONE], BLOBS[Compression.ZSTD])
+    ]
+    async with opened_at(tmp_path, made.source) as (repository, _), trio.open_nursery() as each:
+        for layer in (made.layer, *others):
+            each.start_soon(check, repository, layer, "docs/small")
+    assert made.source.count("list_referrers") == made.source.count("fetch_manifest") == 1
+
+
 async def test_referrers_of_other_kinds_are_not_fetched(tmp_path: Path) -> None:
     made = publish()
     for digest in list(made.source.manifests):
