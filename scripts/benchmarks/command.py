@@ -32,6 +32,7 @@ from scripts.benchmarks.touching import (
     RandomRead,
 )
 from scripts.benchmarks.unpacking import PackedCopy, PackedMember
+from scripts.benchmarks.versions import SecondVersion
 from scripts.benchmarks.writing import CommitFile, CommitTree
 
 
@@ -62,9 +63,11 @@ CASES: Mapping[str, Kind] = {
     PackedCopy.name: PackedCopy,
     CommitFile.name: CommitFile,
     CommitTree.name: CommitTree,
+    SecondVersion.name: SecondVersion,
 }
 _RUNS = 3
-_FEWER_RUNS = {ListMany.name: 1}  # it is about memory, and takes minutes
+# They are about memory and bytes, which hardly vary, and take minutes.
+_FEWER_RUNS = {ListMany.name: 1, SecondVersion.name: 1}
 _PROGRAMS = ("docker-registry", "curl", "diff", "find", "gzip", "tar", "fusermount3")
 _COPIES_OF_MODEL = 6  # the file, the registry's, an upload, the draft, the rival's, the check's
 _DIRECTORY = Path("/var/tmp")  # noqa: S108 - on disk; a private directory is made in it
