@@ -65,7 +65,7 @@ def test_new_machine_reads_one_file_without_the_rest(front: Front, tmp_path: Pat
         assert manifest["artifactType"] == "application/vnd.orasfs.layer-index.v1"
         assert "annotations" not in manifest, "there is no time in it"
     front.forget_requests()
-    with mount(front.host, tmp_path / "b") as second:
+    with mount(front.host, tmp_path / "b", "delete") as second:
         docs = second.path / "team/one/v1/docs"
         assert (docs / "07").read_bytes() == content["07"]
         assert front.bytes_sent < WHOLE // 2
@@ -77,6 +77,8 @@ def test_new_machine_reads_one_file_without_the_rest(front: Front, tmp_path: Pat
         orasfs("fetch", "-q", second.path / "team/one/v1")
         assert xattr(docs / "07", "verified") == "true"
         assert (docs / "03").read_bytes() == content["03"]
+        orasfs("rm", second.path / f"team/one@sha256:{referrer.name}")
+        assert not list((second.path / "team/one/v1/.oras/referrers").iterdir())
 
 
 @pytest.mark.registry

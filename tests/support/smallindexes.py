@@ -9,6 +9,7 @@ import sys
 from orasfs.cli.main import main
 from orasfs.daemon import compose, writing
 from orasfs.staging.indexpublish import IndexPublisher
+from orasfs.store import publishedindexes
 from orasfs.store.options import CacheOptions
 
 LARGE_BYTES = 1024 * 1024
@@ -19,5 +20,6 @@ if __name__ == "__main__":
     setattr(compose, "CacheOptions", options)  # noqa: B010 - mypy knows it as a class
     publisher = functools.partial(IndexPublisher, least_bytes=LARGE_BYTES)
     setattr(writing, "IndexPublisher", publisher)  # noqa: B010 - the same
+    publishedindexes.PATIENCE_SECONDS = 60.0  # whatever the machine does meanwhile
     sys.argv[0] = "orasfs"
     main()
