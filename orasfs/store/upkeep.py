@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orasfs.errors import InvalidName, StorageFailure
 from orasfs.oci.digest import Digest
-from orasfs.store import chunkmapfile, disk, leases, unpack
+from orasfs.store import chunkmapfile, disk, leases, pointfile, unpack
 from orasfs.store.chunks import ChunkMap
 from orasfs.store.entries import Entry, Kind
 from orasfs.store.ledger import Ledger
@@ -96,6 +96,8 @@ def verify(room: Room, on_checked: Callable[[Entry], None]) -> Iterator[Fault]:
             fault = _check_partial(room, entry)
         elif entry.kind is Kind.INDEX and entry.path.endswith("/index"):
             fault = _check_index(room, entry)
+        elif entry.path.endswith(f"/{pointfile.NAME}"):
+            fault = _check_points(room, entry)
         on_checked(entry)
         if fault is not None:
             yield fault
@@ -138,8 +140,19 @@ def _check_index(room: Room, entry: Entry) -> Fault | None:
         if unpacked.slab_fd >= 0:
             os.close(unpacked.slab_fd)
         return None
+    return _remove(room, entry)
+
+
+def _check_points(room: Room, entry: Entry) -> Fault | None:
+    directory = (room.root / entry.path).parent
+    if not pointfile.size_of(directory) or pointfile.open_points(directory) is not None:
+        return None  # it is right, or there are none
+    return _remove(room, entry)
+
+
+def _remove(room: Room, entry: Entry) -> Fault:
     try:
-        path.unlink(missing_ok=True)
+        (room.root / entry.path).unlink(missing_ok=True)
     except OSError as error:
         return Fault(entry.path, "is damaged", f"cannot be removed: {error.strerror}")
     room.settle(entry.path)

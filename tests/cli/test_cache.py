@@ -14,8 +14,10 @@ from orasfs.oci.digest import Digest
 from orasfs.staging.draftrecord import BaseReference, DraftKey, DraftRecord, write_record
 from orasfs.store.cas import ContentStore
 from orasfs.store.chunkmapfile import path_of
+from orasfs.store.pointfile import seal
 from orasfs.store.references import References
 from orasfs.store.room import Room, open_room
+from orasfs.tree.chunktable import ChunkTable, Form
 
 SIZE = 40 * 1024
 
@@ -143,6 +145,25 @@ def test_verify_removes_a_partial_file_that_its_map_does_not_fit(cache: Filled) 
     path_of(partial).write_bytes(b"no map" * 100)
     assert [each["reason"] for each in as_json("verify")["faults"]] != []
     assert list((cache.root / "ingest").iterdir()) == []
+
+
+def test_verify_removes_damaged_seek_points(cache: Filled) -> None:
+    directory = cache.root / "orasfs/layers/sha256" / ("0" * 64)
+    directory.mkdir(parents=True)
+    path = directory / "index.points"
+    table = ChunkTable(Form.WINDOWS)
+    table.add_point(5, 80, bytes(32), b"")
+    table.close(100, is_exact=True)
+    right = seal(table.to_bytes())
+    for content in (right, b""):
+        path.write_bytes(content)
+        cache.room.scan()
+        assert as_json("verify")["faults"] == []
+    path.write_bytes(right[:-1] + b"?")
+    assert [each["path"] for each in as_json("verify")["faults"]] == [
+        f"orasfs/layers/sha256/{'0' * 64}/index.points"
+    ]
+    assert not path.exists()
 
 
 def test_no_cache_is_said_so(tmp_path: Path) -> None:
