@@ -201,14 +201,19 @@ class PendingBlobs:
 
     def _work(self) -> None:
         """Do what is due until there is nothing."""
-        while (job := self._next()) is not None:
-            try:
-                job.unnamed.publish()
-            except OrasfsError as error:
-                logger.warning("not kept what=%s error=%s", job.unnamed, error)
-                job.error = error
-            finally:
-                self._done(job)
+        try:
+            while (job := self._next()) is not None:
+                try:
+                    job.unnamed.publish()
+                except OrasfsError as error:
+                    logger.warning("not kept what=%s error=%s", job.unnamed, error)
+                    job.error = error
+                finally:
+                    self._done(job)
+        except BaseException:
+            with self._changed:
+                self._thread = None  # another one goes on with the next that comes
+            raise
 
     def _next(self) -> _Job | None:
         """Wait for the next job; None, and this thread is not the worker any more, without any."""

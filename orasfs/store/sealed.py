@@ -8,6 +8,7 @@ INVARIANT: the index gets its name last, so what it names is on the disk before 
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from orasfs.oci.digest import Digest
@@ -65,10 +66,9 @@ class SealedLayer:
 
     def close(self, *, keep: bool) -> None:  # noqa: ARG002 - nobody can go on with them
         """Let go of the files; what has no final name is removed."""
-        try:
-            with disk.translated(f"unpack into {self._directory}"):
-                self._draft.close()
-                self._files.close()
-        finally:
+        with ExitStack() as stack:  # all of it, whatever fails
             for tell in self.on_closed:
-                tell()
+                stack.callback(tell)
+            stack.enter_context(disk.translated(f"unpack into {self._directory}"))
+            stack.callback(self._files.close)
+            stack.callback(self._draft.close)

@@ -176,7 +176,7 @@ class Unpacking:
         try:
             await self._run_claimed()
             if self.sealed is not None and claim is not None:
-                self.sealed.on_closed += [claim.settle, store.trim]
+                self.sealed.on_closed.append(claim.settle)
         finally:
             if claim is not None and self.sealed is None:
                 with trio.move_on_after(_SETTLE_SECONDS, shield=True):
