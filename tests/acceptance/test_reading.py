@@ -83,10 +83,14 @@ def test_what_was_read_stays_readable_when_the_registry_is_away(tmp_path: Path) 
 
 def test_a_new_mount_reads_what_the_cache_has_with_the_registry_away(tmp_path: Path) -> None:
     with DockerRegistry() as registry:
-        publish_files(registry, "team/app", "v1", **{"read.txt": b"read"})
+        # The large one waits for the disk.
+        files = {"read.txt": b"read", "large.bin": large_content(6 * MIB)}
+        publish_files(registry, "team/app", "v1", **files)
         with Mounted(f"{registry.host}/team/app", tmp_path) as mounted:
             run(["ls", mounted.path])
             first = sum_all(mounted.path / "v1")
+            cache = mounted.cache
+        assert list((cache / "ingest").iterdir()) == []
         registry.stop()
         with Mounted(f"{registry.host}/team/app", tmp_path) as mounted:
             assert sum_all(mounted.path / "v1") == first
