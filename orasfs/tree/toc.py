@@ -12,6 +12,7 @@ Sources: stargz-snapshotter docs/estargz.md ("eStargz"), containers/storage pkg/
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 import msgspec
 
@@ -25,7 +26,7 @@ from orasfs.tree.tocentries import Contents, Entry, contents_of
 ESTARGZ_DIGEST = "containerd.io/snapshot/stargz/toc.digest"
 ZSTD_CHUNKED_PREFIXES = ("io.github.containers.zstd-chunked.", "io.containers.zstd-chunked.")
 MAX_TOC_BYTES = 64 * 1024 * 1024  # uncompressed: about a quarter of a million files
-_TAIL_BYTES = (32 * 1024, 2 * 1024 * 1024)  # that are looked for an eStargz table, at least and most
+_TAIL_BYTES = (32 * 1024, 2 * 1024 * 1024)  # looked for an eStargz table, at least and most
 _TAIL_SHARE = 200
 _FOOTER_BYTES = 51
 _FOOTER_HEAD = bytes.fromhex("1f8b08040000000000ff1a00") + b"SG\x16\0"
@@ -123,13 +124,17 @@ def read_contents(place: TocPlace, kept: bytes, blob_stop: int) -> Contents:
     """
     is_zstd = place.form is TocForm.ZSTD_CHUNKED
     document = _inflate(kept, MAX_TOC_BYTES) if is_zstd else kept
+    return contents_of(partial(_parse, place.form, document), blob_stop)
+
+
+def _parse(form: TocForm, document: bytes) -> list[Entry]:
     try:
         toc = msgspec.json.decode(document, type=_Toc)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise InvalidContent(f"{place.form.value}: its table of contents: {error}") from error
+        raise InvalidContent(f"{form.value}: its table of contents: {error}") from error
     if toc.version != 1:
-        raise InvalidContent(f"{place.form.value}: a table of version {toc.version}")
-    return contents_of(toc.entries, blob_stop)
+        raise InvalidContent(f"{form.value}: a table of version {toc.version}")
+    return toc.entries
 
 
 class _Toc(msgspec.Struct):

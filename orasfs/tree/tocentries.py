@@ -6,7 +6,8 @@ over: that is for the tar to tell. Where the table is knows `orasfs.tree.toc`. P
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -28,6 +29,7 @@ _MINUTE_CHARACTERS = len("2024-02-29T12:34:")
 _SECONDS_NS = {f"{number:02}Z": number * 1_000_000_000 for number in range(60)}
 _NO_TIME = "0001-01-01T00:00:00Z"  # Go's zero
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what Go writes for bytes that are no UTF-8
+_FILE, _CHUNK = "reg", "chunk"
 _SHA256 = "sha256:"
 _ZEROS = "zeros"  # a chunk that is nowhere
 
@@ -60,26 +62,27 @@ class Contents:
     chunks: ChunkTable
 
 
-def contents_of(entries: Sequence[Entry], blob_stop: int) -> Contents:
-    """Return what entries say, in their order.
+def contents_of(parse: Callable[[], list[Entry]], blob_stop: int) -> Contents:
+    """Return what the entries of a table say, in their order.
 
     Args:
-        entries: of a table.
+        parse: makes the entries, which are used up; called twice if they are no plain ones.
         blob_stop: before which byte of the blob all chunks are.
 
     Raises:
         InvalidContent: they do not describe all of a layer, or the layer needs a closer look.
     """
-    try:
-        return read_entries(PlainIndex(), entries, blob_stop)
-    except NotPlain:
-        return read_entries(IndexBuilder(), entries, blob_stop)
+    with suppress(NotPlain):  # which holds the first entries, as long as it is
+        return read_entries(PlainIndex(), parse(), blob_stop)
+    return read_entries(IndexBuilder(), parse(), blob_stop)
 
 
 def read_entries(
-    builder: IndexBuilder | PlainIndex, entries: Sequence[Entry], blob_stop: int
+    builder: IndexBuilder | PlainIndex, entries: list[Entry], blob_stop: int
 ) -> Contents:
     """Return what comes of entries with that builder; see `contents_of`.
+
+    They are let go of one by one, since together they take more than what is made of them.
 
     Raises:
         NotPlain: of a `PlainIndex` only.
@@ -168,18 +171,22 @@ class _Reading:
             yield Extent(*begin, self._chunks.size - begin[1])
 
 
-def _grouped(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Yield each member, with the chunks that follow it."""
-    start = 0
-    for number, entry in enumerate(entries):
-        if entry.type != "chunk":
-            if number:
-                yield entries[start:number]
-            start = number
-        elif not number or entry.name != entries[start].name or entries[start].type != "reg":
-            raise InvalidContent(f"layer: a chunk of {entry.name[:80]!r} behind something else")
-    if entries:
-        yield entries[start:]
+def _grouped(entries: list[Entry]) -> Iterator[Sequence[Entry]]:
+    """Yield each member, with the chunks that follow it; none is left in the end."""
+    entries.reverse()
+    while entries:
+        member = [entries.pop()]
+        while entries and entries[-1].type == _CHUNK:
+            member.append(entries.pop())
+            if member[-1].name != member[0].name or member[0].type != _FILE:
+                raise _misplaced(member[-1])
+        if member[0].type == _CHUNK:
+            raise _misplaced(member[0])
+        yield member
+
+
+def _misplaced(chunk: Entry) -> InvalidContent:
+    return InvalidContent(f"layer: a chunk of {chunk.name[:80]!r} behind something else")
 
 
 def _is_one_chunk(entries: Sequence[Entry]) -> bool:

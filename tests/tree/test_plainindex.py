@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -48,14 +49,14 @@ def members(draw: st.DrawFn) -> list[Entry]:
 def test_index_is_the_one_that_the_builder_makes(made: list[list[Entry]]) -> None:
     entries = list(itertools.chain.from_iterable(made))
     try:
-        expected = read_entries(IndexBuilder(), entries, 1000)
+        expected = read_entries(IndexBuilder(), list(entries), 1000)
     except InvalidContent:
         with pytest.raises((InvalidContent, NotPlain)):
-            read_entries(PlainIndex(), entries, 1000)
+            read_entries(PlainIndex(), list(entries), 1000)
         return
     with contextlib.suppress(NotPlain):
-        assert read_entries(PlainIndex(), entries, 1000).index == expected.index
-    contents = contents_of(entries, 1000)
+        assert read_entries(PlainIndex(), list(entries), 1000).index == expected.index
+    contents = contents_of(lambda: list(entries), 1000)
     assert contents.index == expected.index
     assert [contents.chunks.start(n) for n in range(len(contents.chunks))] == [
         expected.chunks.start(n) for n in range(len(expected.chunks))
@@ -73,8 +74,8 @@ def test_ordinary_layer_takes_the_short_way() -> None:
         Entry(name="not/announced/empty", type="reg"),
         Entry(name="dev/null", type="char"),
     ]
-    contents = read_entries(PlainIndex(), entries, 1000)
-    assert contents.index == read_entries(IndexBuilder(), entries, 1000).index
+    contents = read_entries(PlainIndex(), list(entries), 1000)
+    assert contents.index == read_entries(IndexBuilder(), list(entries), 1000).index
     index = LayerIndex(contents.index)
     found = [index.locate(path) for path in ("usr/file", "usr/again", "usr", "not/announced")]
     assert None not in found
@@ -103,7 +104,7 @@ def test_ordinary_layer_takes_the_short_way() -> None:
 )
 def test_what_depends_on_other_members_is_left_to_the_builder(entries: list[Entry]) -> None:
     with pytest.raises(NotPlain):
-        read_entries(PlainIndex(), entries, 1000)
+        read_entries(PlainIndex(), list(entries), 1000)
 
 
 def test_layer_of_too_many_members_is_left_to_the_builder(
@@ -113,6 +114,6 @@ def test_layer_of_too_many_members_is_left_to_the_builder(
     for paths in ([f"f{number}" for number in range(20)], ["/".join("d" * 20)]):
         entries = [Entry(name=path, type="reg") for path in paths]
         with pytest.raises(NotPlain):
-            read_entries(PlainIndex(), entries, 1000)
-        index = LayerIndex(contents_of(entries, 1000).index)
+            read_entries(PlainIndex(), list(entries), 1000)
+        index = LayerIndex(contents_of(partial(list, entries), 1000).index)
         assert index.locate(paths[-1]) is not None
