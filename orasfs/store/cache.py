@@ -164,6 +164,7 @@ class Cache:
         self._layers.stop()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLOSE_SECONDS):
             await self._downloads.wait_idle()
+            await self._layers.wait_stopped()
             await self._is_recovered.wait()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _DURABLE_SECONDS):
             pending = self._shared.store.pending

@@ -150,6 +150,10 @@ class IndexedLayers:
         self._is_stopping.set()
         self._layers.stop()
 
+    async def wait_stopped(self) -> None:
+        """Wait until nothing that works by itself uses the store any more, after `stop`."""
+        await self._layers.points.wait_stopped()
+
     async def _find(self, layer: PackedLayer, source: BlobStreamer) -> PublishedLayer | None:
         """Return the layer as its published index shows it, if that is to be used."""
         self._check(layer)

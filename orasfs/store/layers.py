@@ -62,7 +62,7 @@ class LayerStore:
         limiter: of threads that read members.
         counters: of what was done.
         on_mismatch: called with the digest of a layer that was shown and then judged to be bad.
-        points: for which layers seek points are made.
+        points: for which layers seek points are made; the attribute makes them.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class LayerStore:
         self._peeked: LRUCache[Hashable, Member | None] = LRUCache(_PEEKED)
         ranging = Ranging(nursery, limiter, counters, self._is_stopping)
         self._tocs = Tocs(store, ranging)
-        self._points = SeekPoints(store, ranging, points or PointOptions())
+        self.points = SeekPoints(store, ranging, points or PointOptions())
 
     def __repr__(self) -> str:
         return f"<LayerStore {len(self._opened)} open>"
@@ -169,7 +169,7 @@ class LayerStore:
     def stop(self) -> None:
         """Tell the unpacking that is under way to end; returns at once."""
         self._is_stopping.set()
-        self._points.stop()
+        self.points.stop()
 
     async def restore(self, opened: OpenLayer) -> Unpacking | None:
         """Return the pass that brings back what is gone of a layer, None if it is back."""
@@ -280,7 +280,7 @@ class LayerStore:
             self._enter(layer, sealed.unpacked)
         else:
             os.close(sealed.unpacked.slab_fd)  # what is open takes that of the pass
-            self._points.consider(opened, self._directory(digest))
+            self.points.consider(opened, self._directory(digest))
         self._opened.hold(digest, sealed)
         self._store.pending.add(sealed, subject=digest, may_wait=True)
 
@@ -292,7 +292,7 @@ class LayerStore:
         opened = OpenLayer(unpacked, self, self._store, self._limiter, layer, ranged)
         self._opened.use(layer.descriptor.digest, opened)
         self._store.touch(directory / "slab")
-        self._points.consider(opened, directory)
+        self.points.consider(opened, directory)
         return opened
 
     def _directory(self, digest: Digest) -> Path:

@@ -95,11 +95,11 @@ class SeekPoints:
         self._options = options
         self._turn = trio.CapacityLimiter(1)
         self._wanted: set[Digest] = set()
-        self._scopes: set[trio.CancelScope] = set()
+        self._under_way: dict[trio.CancelScope, trio.Event] = {}
         self._is_stopped = False
 
     def __repr__(self) -> str:
-        return f"<SeekPoints {len(self._scopes)} wanted>"
+        return f"<SeekPoints {len(self._wanted)} wanted>"
 
     def consider(self, opened: OpenLayer, directory: Path) -> None:
         """Have the points of a layer made, if it has no table of chunks and is worth it.
@@ -121,12 +121,19 @@ class SeekPoints:
     def stop(self) -> None:
         """End what is under way; returns at once."""
         self._is_stopped = True
-        for scope in self._scopes:
+        for scope in self._under_way:
             scope.cancel()
+
+    async def wait_stopped(self) -> None:
+        """Wait until nothing that was stopped uses the store any more."""
+        for ended in list(self._under_way.values()):
+            await ended.wait()
 
     async def _fulfil(self, wish: _Wish) -> None:
         with trio.CancelScope() as scope:
-            self._scopes.add(scope)
+            ended = self._under_way[scope] = trio.Event()
+            if self._is_stopped:
+                scope.cancel()
             try:
                 await trio.sleep(self._options.pause_seconds)
                 since = time.monotonic()
@@ -139,8 +146,9 @@ class SeekPoints:
                 digest = wish.descriptor.digest
                 logger.info("no seek points made: digest=%s reason=%s", digest, error)
             finally:
-                self._scopes.discard(scope)
+                del self._under_way[scope]
                 self._wanted.discard(wish.descriptor.digest)
+                ended.set()
 
     async def _make(self, wish: _Wish) -> None:
         digest = wish.descriptor.digest
