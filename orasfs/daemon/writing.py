@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,7 +27,7 @@ from orasfs.staging.copying import Origin
 from orasfs.staging.draft import Draft
 from orasfs.staging.drafts import DraftStore
 from orasfs.staging.eager import EagerUploads
-from orasfs.staging.indexpublish import IndexPublisher, MadeIndex
+from orasfs.staging.indexpublish import IndexPublisher, MadeIndex, index_of
 from orasfs.staging.namespaces import LocalNamespaces
 from orasfs.staging.order import Order, full_name, make_order
 from orasfs.staging.pack import PackSettings
@@ -118,22 +119,35 @@ class CacheWhereabouts:
 
 
 class CachedIndexes:
-    """Finds indexes of layers that the cache has unpacked once; see `IndexPublisher`."""
+    """Finds indexes of layers that the cache has, or has had; see `IndexPublisher`."""
 
     def __init__(self, cache: Cache) -> None:
-        self._root = cache.root
+        self._cache = cache
 
     def find(self, layer: Descriptor) -> MadeIndex | None:
-        """Return the index of a layer if it is known, and the layer can be read by parts."""
+        """Return the index of a layer if it can be had, and the layer can be read by parts.
+
+        Raises:
+            LocalFailure: the layer's blob cannot be read.
+        """
         digest = layer.digest
-        unpacked = open_unpacked(self._root / "orasfs" / "layers" / digest.algorithm / digest.hex)
-        if unpacked is None:
+        layers = self._cache.root / "orasfs" / "layers"
+        unpacked = open_unpacked(layers / digest.algorithm / digest.hex)
+        if unpacked is not None:
+            if unpacked.slab_fd >= 0:
+                os.close(unpacked.slab_fd)
+            if unpacked.chunks is None:
+                return None
+            return MadeIndex(unpacked.index.buffer, unpacked.chunks.to_bytes())
+        path = self._cache.path_of(layer)
+        if path is None:
             return None
-        if unpacked.slab_fd >= 0:
-            os.close(unpacked.slab_fd)
-        if unpacked.chunks is None:
-            return None
-        return MadeIndex(unpacked.index.buffer, unpacked.chunks.to_bytes())
+        return index_of(FileContent(partial(_open_blob, path), layer.size))
+
+
+def _open_blob(path: Path) -> BinaryIO:
+    # A caller closes it.
+    return path.open("rb", buffering=0)
 
 
 class Writing:

@@ -50,7 +50,7 @@ class MadeIndex:
     chunks: bytes = field(repr=False)
 
 
-# Returns the index of a layer that was verified and unpacked here before, if it is known. Blocks.
+# Returns the index of a verified layer that is here, or was, if it can be had. Blocks.
 FindIndex = Callable[[Descriptor], MadeIndex | None]
 
 

@@ -103,9 +103,16 @@ def test_same_artifact_again_sends_nothing(front: Front, tmp_path: Path) -> None
         said = orasfs("commit", "-q", tag).stdout
         front.forget_requests()
         orasfs("edit", tag)
-        assert orasfs("commit", "-q", tag).stdout == said
+        done = orasfs("commit", "-q", tag)
+        assert (done.stdout, "warning" in done.stderr) == (said, False)
         assert front.count("POST") == front.count("PUT", r"/blobs/") == 0
         assert front.count("PUT", r"/manifests/sha256") == 0
+        orasfs("edit", tag)
+        (tag / "note").write_text("the directory beside it is kept")
+        done = orasfs("commit", "-q", tag)
+        assert (done.stdout == said, "warning" in done.stderr) == (False, False)
+        (referrer,) = (tag / ".oras/referrers/sha256").iterdir()
+        assert json.loads((referrer / ".oras/manifest.json").read_bytes())["layers"]
 
 
 @pytest.mark.registry
