@@ -41,7 +41,7 @@ from orasfs.tree.publishedindex import fingerprint
 
 logger = logging.getLogger(__name__)
 
-_OPEN_LAYERS = 128
+_RECENT_BYTES = 64 * 1024 * 1024  # of indexes, which are in memory
 
 
 class IndexedLayers:
@@ -77,7 +77,9 @@ class IndexedLayers:
         self._ranging = Ranging(nursery, limiter, counters, self._is_stopping)
         self._indexes = PublishedIndexes(store, self._ranging)
         self._flights: SingleFlight[PublishedLayer | None] = SingleFlight(nursery)
-        self._recent: LRUCache[Hashable, PublishedLayer] = LRUCache(_OPEN_LAYERS)
+        self._recent: LRUCache[Hashable, PublishedLayer] = LRUCache(
+            _RECENT_BYTES, getsizeof=lambda opened: len(opened.index.buffer)
+        )
         self._alive: weakref.WeakValueDictionary[Hashable, PublishedLayer] = (
             weakref.WeakValueDictionary()
         )
