@@ -9,6 +9,7 @@ unpacked again. Knows no network and no trio; only `add` and `note_use` never bl
 INVARIANT: a final name is given to durable bytes only (`orasfs.store.ingest`), here as anywhere.
 """
 
+import copy
 import logging
 import threading
 import time
@@ -16,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from cachetools import LRUCache
 
 from orasfs.errors import OrasfsError, StorageFailure
 from orasfs.oci.digest import Digest
@@ -26,6 +29,7 @@ MAX_PENDING = 32  # whoever brings more waits for the disk
 _BUSY_PENDING = 16  # from so many on, nothing waits any more
 _BUSY_BYTES = 2**30  # neither from so many bytes on: the kernel would write them soon by itself
 _ROOM_SECONDS = 60.0
+_MAX_REFUSALS = 256
 CLOSE_SECONDS = 60.0
 
 
@@ -86,7 +90,6 @@ class _Job:
     is_urgent: bool
     subject: Digest | None = None
     done: threading.Event = field(default_factory=threading.Event)
-    error: OrasfsError | None = None
 
 
 class PendingBlobs:
@@ -98,6 +101,7 @@ class PendingBlobs:
         self._paths: dict[Digest, Path] = {}
         self._jobs: list[_Job] = []  # the oldest first; the one that is being done as well
         self._thread: threading.Thread | None = None  # while there are jobs
+        self._refusals: LRUCache[Digest, OrasfsError] = LRUCache(_MAX_REFUSALS)
         self._is_closed = False
         self._used_at = time.monotonic()
 
@@ -159,17 +163,18 @@ class PendingBlobs:
         """Have a blob, and what was made of it, published now if it is pending; wait for it.
 
         Raises:
-            StorageFull: the disk is full.
+            StorageFull: the disk was full when it was to be published, now or before.
             StorageFailure: it failed, or takes very long.
         """
         with self._changed:
             jobs = [job for job in self._jobs if digest in job.paths or digest == job.subject]
         self._hurry(jobs)
-        for job in jobs:
-            if not job.done.wait(CLOSE_SECONDS):
-                raise StorageFailure(f"keep {digest}: the disk takes too long")
-            if job.error is not None:
-                raise job.error
+        if not all(job.done.wait(CLOSE_SECONDS) for job in jobs):
+            raise StorageFailure(f"keep {digest}: the disk takes too long")
+        with self._changed:
+            refusal = self._refusals.get(digest)
+        if refusal is not None:
+            raise copy.copy(refusal) from refusal
 
     def settle_all(self, seconds: float = CLOSE_SECONDS) -> bool:
         """Have all published now that is pending, and wait so long; tell whether that was done.
@@ -207,7 +212,9 @@ class PendingBlobs:
                     job.unnamed.publish()
                 except OrasfsError as error:
                     logger.warning("not kept what=%s error=%s", job.unnamed, error)
-                    job.error = error
+                    self._note(job, error)
+                else:
+                    self._note(job, None)
                 finally:
                     self._done(job)
         except BaseException:
@@ -226,6 +233,14 @@ class PendingBlobs:
                 self._changed.wait(seconds)
             self._thread = None
             return None
+
+    def _note(self, job: _Job, error: OrasfsError | None) -> None:
+        """Remember what the disk refused, until it takes it."""
+        with self._changed:
+            for digest in filter(None, (*job.paths, job.subject)):
+                self._refusals.pop(digest, None)
+                if error is not None:
+                    self._refusals[digest] = error
 
     def _seconds_left(self, job: _Job) -> float:
         size = sum(each.size for each in self._jobs)
