@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from orasfs.errors import ContentRefused, InvalidContent
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.tree.chunktable import MAX_CHUNK_BYTES, ChunkTable
+from orasfs.tree.chunktable import CHUNK_BYTES, DIGEST_BYTES, MAX_CHUNK_BYTES, ChunkTable
 from orasfs.tree.compression import open_decompressor
 from orasfs.tree.indexbuilder import MAX_TARGET_BYTES
 from orasfs.tree.layerindex import (
@@ -58,6 +58,7 @@ _HEADER = struct.Struct("<8sI32sQQQ")
 _LEVEL = 9
 _MAX_FILE_BYTES = 2**62
 _FORM_AT = 10  # of a table of chunks
+_CHUNK_WIDTH = 2 * 8 + DIGEST_BYTES  # in it; there is a header of less than that
 # Those that need nothing beside the blob: `orasfs.tree.chunktable.Form` STREAMS, PLAIN, RESTARTS.
 _FORMS = frozenset((b"\0", b"\1", b"\2"))
 _FILE, _SYMLINK = int(MemberKind.FILE), int(MemberKind.SYMLINK)
@@ -260,6 +261,9 @@ def _read_chunks(content: bytes, index: LayerIndex, layer: Descriptor) -> ChunkT
     """Return the table of chunks, if they are the whole tar and are in the blob, in order."""
     if content[_FORM_AT : _FORM_AT + 1] not in _FORMS:
         raise InvalidContent("published index: chunks of another form")
+    most = index.tar_size // CHUNK_BYTES + 1  # all but the last are that long at least
+    if len(content) > (most + 2) * _CHUNK_WIDTH:
+        raise InvalidContent("published index: more chunks than the tar can have")
     chunks = ChunkTable.from_bytes(content)
     if not len(chunks) or chunks.size != index.tar_size:
         raise InvalidContent("published index: its chunks are not of the whole tar")

@@ -228,6 +228,17 @@ def test_chunks_that_cannot_be_the_layers_are_refused(how: str) -> None:
         decode(changed(BLOB, chunks=CHUNKS[how]), LAYER, "docs")
 
 
+def test_table_of_more_chunks_than_there_can_be_is_refused_before_it_is_read() -> None:
+    table = bytearray(indexed(BLOB)[1])
+
+    def many(made: bytearray) -> None:
+        made += bytes(48 * 20)
+        struct.pack_into("<I", made, 12, struct.unpack_from("<I", table, 12)[0] + 20)
+
+    with pytest.raises(InvalidContent, match="more chunks"):
+        decode(changed(BLOB, chunks=many), LAYER, "docs")
+
+
 @pytest.mark.parametrize("at", [0, 8, 12, 44, 52, 60])
 def test_header_of_another_layer_version_or_length_is_refused(at: int) -> None:
     def head(made: bytearray) -> None:
