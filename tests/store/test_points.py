@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from orasfs.errors import ConnectionRefused, ContentMismatch
-from orasfs.store import pointfile
+from orasfs.store import pointfile, points
 from orasfs.store.budget import Budget
 from orasfs.store.cache import Cache
 from orasfs.store.cas import ContentStore
@@ -235,7 +235,10 @@ async def test_process_that_fails_leaves_nothing(
     assert pointfile.size_of(await considered(tmp_path, BLOB))
 
 
-async def test_making_ends_with_the_mount_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_making_ends_with_the_mount_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(points, "_PROGRAM", held_program())
     source = MemorySource()
     layer = published(source)
     async with repository_at(tmp_path, source) as repository:
@@ -246,15 +249,23 @@ async def test_making_ends_with_the_mount_and_leaves_nothing(tmp_path: Path) -> 
     assert pointfile.size_of(place_of(tmp_path, layer)) is None
 
 
+def held_program() -> tuple[str, ...]:
+    """Return the program that makes points, which stops itself before it begins."""
+    *python, program, root = points._PROGRAM
+    return (*python, f"import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\n{program}", root)
+
+
 MOUNT = """
 import sys, trio
 from pathlib import Path
+from orasfs.store import points
 from tests.store import test_points
 from tests.fakes.source import MemorySource
 
 async def main():
     source = MemorySource()
     layer = test_points.published(source, Path(sys.argv[2]).read_bytes())
+    points._PROGRAM = test_points.held_program()
     async with test_points.repository_at(Path(sys.argv[1]), source) as repository:
         await repository.open_layer(layer)
         print("opened", flush=True)
@@ -270,14 +281,14 @@ async def test_no_process_outlives_a_daemon_that_is_killed(tmp_path: Path) -> No
     argv = [sys.executable, "-c", MOUNT, str(root), str(tmp_path / "blob")]
     daemon = await trio.lowlevel.open_process(argv, stdout=subprocess.DEVNULL)
     try:
-        await until(lambda: bool(makers_of(daemon.pid)))
-        (maker,) = makers_of(daemon.pid)
-        # Held, so that it is not by chance through before its daemon is gone.
-        os.kill(maker, signal.SIGSTOP)
+        await until(lambda: any(map(is_held, makers_of(daemon.pid))))
     finally:
+        makers = makers_of(daemon.pid)
         daemon.kill()
         await daemon.wait()
-    os.kill(maker, signal.SIGCONT)
+        for maker in makers:
+            os.kill(maker, signal.SIGCONT)
+    (maker,) = makers
     await until(lambda: has_ended(maker))
     assert not [*root.rglob(pointfile.NAME)]
     source = MemorySource()
@@ -297,6 +308,13 @@ def makers_of(pid: int) -> list[int]:
                 if b"pointmaker" in Path(f"/proc/{child}/cmdline").read_bytes():
                     found.append(child)
     return found
+
+
+def is_held(pid: int) -> bool:
+    """Tell whether a process has stopped itself."""
+    with contextlib.suppress(OSError):
+        return b") T " in Path(f"/proc/{pid}/stat").read_bytes()
+    return False
 
 
 def has_ended(pid: int) -> bool:
