@@ -58,10 +58,10 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def repository_at(
-    root: Path, source: MemorySource, points: PointOptions = AT_ONCE, budget: Budget | None = None
+    root: Path, source: MemorySource, points: PointOptions = AT_ONCE
 ) -> AsyncIterator[CachedRepository]:
     async with trio.open_nursery() as nursery:
-        options = CacheOptions(failure_seconds=0.05, points=points, budget=budget)
+        options = CacheOptions(failure_seconds=0.05, points=points)
         cache = Cache(root, nursery, options=options)
         with trio.fail_after(60):
             yield cache.repository(source, "host", "a")
