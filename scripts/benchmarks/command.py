@@ -69,6 +69,7 @@ _RUNS = 3
 # They are about memory and bytes, which hardly vary, and take minutes.
 _FEWER_RUNS = {ListMany.name: 1, SecondVersion.name: 1}
 _PROGRAMS = ("docker-registry", "curl", "diff", "find", "gzip", "tar", "fusermount3")
+_COPIES_IN_MEMORY = 3  # of the large file: two in the kernel, and some room
 _COPIES_OF_MODEL = 6  # the file, the registry's, an upload, the draft, the rival's, the check's
 _DIRECTORY = Path("/var/tmp")  # noqa: S108 - on disk; a private directory is made in it
 _LOG_SHOWN = 4000  # characters
@@ -115,7 +116,9 @@ def _measure(directory: Path, options: argparse.Namespace) -> Report:
         for name in options.cases or CASES:
             started = time.monotonic()
             runs = options.runs or _FEWER_RUNS.get(name, _RUNS)
-            results.append(run_case(CASES[name](lab), runs, _progress))
+            memory_bytes = _COPIES_IN_MEMORY * (options.size << 20)
+            case = CASES[name](lab)
+            results.append(run_case(case, runs, _progress, memory_bytes=memory_bytes))
             _progress(f"{name}: took {time.monotonic() - started:.0f} s")
             if results[-1].failure is not None:
                 _progress(daemon_log(directory)[-_LOG_SHOWN:])

@@ -114,11 +114,7 @@ class ColdRead:
         self._lab.fresh_directory("download")
 
     def _reset(self) -> None:
-        """Give all the same start: the blob in the registry's memory, no copy, an idle disk.
-
-        The copy made here and removed leaves free memory that has been in use before: pages that
-        a virtual machine touches for the first time cost several times as much.
-        """
+        """Give all the same start: the blob in the registry's memory, no copy, an idle disk."""
         self._session.clear()
         run(["curl", "-sSf", "-o", self._target / "first", self._url])
         self._lab.fresh_directory("download")

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from scripts.benchmarks import memory
 from scripts.benchmarks.case import Better, Case, Comparison, Gauge, VerificationFailed
 from scripts.benchmarks.processes import ProgramFailed
 
@@ -88,8 +89,17 @@ def compare(timings: Sequence[Timing], comparison: Comparison) -> Ratio | None:
     return Ratio(comparison, of_medians, statistics.median(pairs))
 
 
-def run_case(case: Case, runs: int, progress: Callable[[str], None]) -> CaseResult:
-    """Run one case; what goes wrong ends it and is its result, so that other cases still run."""
+def run_case(
+    case: Case, runs: int, progress: Callable[[str], None], *, memory_bytes: int = 0
+) -> CaseResult:
+    """Run one case; what goes wrong ends it and is its result, so that other cases still run.
+
+    Args:
+        case: the case.
+        runs: how often each contender takes its turn.
+        progress: hears what is being done.
+        memory_bytes: how much memory is to be there when a turn begins, see `memory`.
+    """
     failure: str | None = None
     seconds: dict[str, list[float]] = {}
     try:
@@ -97,7 +107,7 @@ def run_case(case: Case, runs: int, progress: Callable[[str], None]) -> CaseResu
         case.prepare()
         for turn in range(1, runs + 1):
             progress(f"{case.name}: run {turn} of {runs}")
-            _run_round(case, seconds, progress)
+            _run_round(case, seconds, progress, memory_bytes)
     except (VerificationFailed, ProgramFailed) as error:
         failure = str(error)
     finally:
@@ -111,10 +121,14 @@ def run_case(case: Case, runs: int, progress: Callable[[str], None]) -> CaseResu
 
 
 def _run_round(
-    case: Case, seconds: dict[str, list[float]], progress: Callable[[str], None]
+    case: Case,
+    seconds: dict[str, list[float]],
+    progress: Callable[[str], None],
+    memory_bytes: int,
 ) -> None:
     for contender in case.contenders():
         contender.reset()
+        memory.bring(memory_bytes)
         elapsed = contender.run()
         progress(f"  {contender.name}: {elapsed:.3f} s")
         try:
