@@ -6,7 +6,6 @@ of its own and nothing of it is in the cache.
 
 import filecmp
 import shutil
-import tarfile
 from collections.abc import Sequence
 from functools import partial
 
@@ -16,7 +15,7 @@ from scripts.benchmarks.processes import run, timed
 from scripts.benchmarks.publish import Published
 from scripts.benchmarks.seekable import publish_chunked, publish_estargz, publish_repacked
 from scripts.benchmarks.session import Session
-from scripts.benchmarks.unpacking import TAR, unpack_by_hand, warm
+from scripts.benchmarks.unpacking import TAR, picked, unpack_by_hand, warm
 
 TARGET = 1 / 20
 INDEX, ESTARGZ, CHUNKED = "index", "eStargz", "zstd:chunked"
@@ -52,11 +51,7 @@ class PackedParts:
         self._with_chunked_toc = publish_chunked(
             lab.registry, "bench/chunked", "v1", lab.pack, lab.directory / "chunked.tar.zst"
         )
-        with tarfile.open(lab.pack.blob.path) as archive:
-            names = [member.name for member in archive if member.isfile()]
-        self._members = dict(
-            zip(_PLACES, (names[0], names[len(names) // 2], names[-1]), strict=True)
-        )
+        self._members = dict(zip(_PLACES, picked(lab), strict=True))
         self._keep_index()
 
     def contenders(self) -> Sequence[Contender]:
@@ -98,10 +93,7 @@ class PackedParts:
         self._session.remount(self._with_index)
         run(["ls", self._session.path(self._with_index) / PACK_TITLE])
         self._session.unmount()
-        for path in self._session.cache.rglob("*"):
-            is_content = path.name == "slab" or path.is_relative_to(self._session.cache / "blobs")
-            if path.is_file() and is_content and path.stat().st_size > _KEPT_BYTES:
-                path.unlink()
+        self._session.evict(_KEPT_BYTES)
         kept = self._lab.fresh_directory("index-only")
         shutil.copytree(self._session.cache, kept, dirs_exist_ok=True)
 

@@ -2,7 +2,6 @@
 
 import filecmp
 import shutil
-import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ from scripts.benchmarks.processes import run, timed, wait_until
 from scripts.benchmarks.publish import Published
 from scripts.benchmarks.session import Session
 from scripts.benchmarks.shaping import Shape
-from scripts.benchmarks.unpacking import TAR, unpack_by_hand, warm
+from scripts.benchmarks.unpacking import TAR, picked, unpack_by_hand, warm
 
 TARGET = 1 / 20
 POINTS_NAME = "index.points"
@@ -50,10 +49,7 @@ class PackedPoints:
         there = replace(lab.published_pack, host=self._link.host)
         # A mount of the repository: it need not be found out which one the path names.
         self._place = Published(f"{there.host}/{there.repository}", "", there.tag)
-        with tarfile.open(lab.pack.blob.path) as archive:
-            names = [member.name for member in archive if member.isfile()]
-        picked = (names[0], names[len(names) // 2], names[-1])
-        self._members = dict(zip(_PLACES, picked, strict=True))
+        self._members = dict(zip(_PLACES, picked(lab), strict=True))
         self._keep_points()
 
     def contenders(self) -> Sequence[Contender]:
@@ -98,10 +94,7 @@ class PackedPoints:
             wait_until(lambda: any(found.rglob(POINTS_NAME)), "seek points", _MAKING_SECONDS)
             self._points_bytes = next(found.rglob(POINTS_NAME)).stat().st_size
         self._session.unmount()
-        for path in cache.rglob("*"):
-            is_content = path.name == "slab" or path.is_relative_to(cache / "blobs")
-            if path.is_file() and is_content and path.stat().st_size > _KEPT_BYTES:
-                path.unlink()
+        self._session.evict(_KEPT_BYTES)
         kept = self._lab.fresh_directory(_KEPT)
         shutil.copytree(cache, kept, dirs_exist_ok=True)
 

@@ -40,6 +40,13 @@ class Session:
             raise AssertionError("nothing is mounted: a contender's reset is missing")
         return self._mount.path / place.repository / place.tag
 
+    def evict(self, least_bytes: int) -> None:
+        """Take blobs and slabs of more than so many bytes out of the cache; indexes stay."""
+        for path in self.cache.rglob("*"):
+            is_content = path.name == "slab" or path.is_relative_to(self.cache / "blobs")
+            if path.is_file() and is_content and path.stat().st_size > least_bytes:
+                path.unlink()
+
     def unmount(self) -> None:
         """Unmount if mounted, and note the daemon's peak memory."""
         if self._mount is None:

@@ -49,6 +49,13 @@ rm "$3" "$6"
 Unpack = Callable[[Lab, Path], float]
 
 
+def picked(lab: Lab) -> tuple[str, str, str]:
+    """Return the first file of the packed directory, the one in the middle and the last."""
+    with tarfile.open(lab.pack.blob.path) as archive:
+        names = [member.name for member in archive if member.isfile()]
+    return names[0], names[len(names) // 2], names[-1]
+
+
 class PackedMember:
     """One file of a packed directory that is in no cache, wherever it is in the tar."""
 
@@ -68,10 +75,7 @@ class PackedMember:
     def prepare(self) -> None:
         """Publish the directory, and find out which file is where in its tar."""
         self._place = self._lab.published_pack
-        with tarfile.open(self._lab.pack.blob.path) as archive:
-            names = [member.name for member in archive if member.isfile()]
-        picked = (names[0], names[len(names) // 2], names[-1])
-        self._members = dict(zip((FIRST, MIDDLE, LAST), picked, strict=True))
+        self._members = dict(zip((FIRST, MIDDLE, LAST), picked(self._lab), strict=True))
 
     def contenders(self) -> Sequence[Contender]:
         """The mount by the place of the file; the rival unpacks all, whichever is wanted."""
