@@ -19,11 +19,12 @@ from orasfs.cli.show import bytes_in_words
 from orasfs.daemon.config import default_cache
 from orasfs.daemon.pins import default_drafts, pinned_digests
 from orasfs.errors import InvalidInput, NotFound
-from orasfs.store import upkeep
+from orasfs.store import inspection, upkeep
 from orasfs.store.budget import Budget, parse_budget
 from orasfs.store.entries import Entry
 from orasfs.store.references import References
 from orasfs.store.room import Room, open_room
+from orasfs.tree.names import show
 
 _AGE = re.compile(r"(?P<number>[0-9]+)(?P<unit>[smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -153,21 +154,35 @@ def verify(
     *,
     as_json: bool,
 ) -> None:
-    """Hash all blobs anew; what is wrong is taken out of use, and fetched when it is read again.
+    """Check all there is; what is wrong is taken out of use, and fetched when it is read again.
+
+    Blobs are hashed. Small files of packed layers, which have no digests, are compared with their
+    layer's blob; where that is not in the cache, only their sizes and places can be checked, and
+    the layer is counted as not compared. Parts of layers are left out: each is checked by its
+    digest when a mount first uses it.
 
     Exit status 1: something was wrong.
     """
     checked: list[Entry] = []
-    faults = list(upkeep.verify(room, checked.append))
+    unsure: list[Entry] = []
+    faults = list(inspection.verify(room, checked.append, unsure.append))
     size = sum(entry.size for entry in checked)
     if as_json:
-        _print_json(
-            {"checked": len(checked), "size": size, "faults": [asdict(each) for each in faults]}
-        )
+        document = {
+            "checked": len(checked),
+            "size": size,
+            "not_compared": [entry.path for entry in unsure],
+            "faults": [asdict(each) for each in faults],
+        }
+        _print_json(document)
     else:
         for fault in faults:
             click.echo(f"{fault.path}: {fault.reason}: {fault.action}", err=True)
+            for name in fault.files:
+                click.echo(f"  {show(name.encode('utf-8', 'surrogateescape'))}", err=True)
         click.echo(f"checked {len(checked)} files, {bytes_in_words(size)}: {len(faults)} wrong")
+        if unsure:
+            click.echo(f"not compared: {len(unsure)} unpacked layers, whose blobs are not here")
     if faults:
         ctx.exit(1)
 

@@ -15,7 +15,7 @@ damaged; the same layer always gives the same files.
 import hashlib
 import mmap
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from orasfs.tree.chunktable import ChunkTable
 from orasfs.tree.compression import open_decompressor
 from orasfs.tree.layerindex import LayerIndex
 
+SLAB_NAME = "slab"
 CHUNKS_NAME = "index.chunks"
 _CHUNK_BYTES = 1024 * 1024
 
@@ -85,7 +86,7 @@ def open_unpacked(directory: Path, *, max_index_bytes: int | None = None) -> Unp
 def open_slab(directory: Path, index: LayerIndex) -> int:
     """Open the slab that belongs to an index; -1 if it is not there whole."""
     try:
-        fd = os.open(directory / "slab", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(directory / SLAB_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return -1
     if os.fstat(fd).st_size == index.slab_size:
@@ -144,7 +145,7 @@ class Draft:
         tars = tuple(map(str, self._tar_digests))
         summary = _Summary(tars, self._index, self._slab_size, of_table)
         directory.mkdir(parents=True, exist_ok=True)
-        slab.rename(directory / "slab")
+        slab.rename(directory / SLAB_NAME)
         if table:
             _write(directory / CHUNKS_NAME, table, self._ingest_directory)
         _write(directory / "summary", msgspec.json.encode(summary), self._ingest_directory)
@@ -176,17 +177,25 @@ def hash_tar(blob_fd: int, algorithm: str, check_stop: Callable[[], None]) -> Di
         StorageFailure: it cannot be read.
     """
     hasher = hashlib.new(algorithm)
+    for piece in read_tar(blob_fd):
+        check_stop()
+        hasher.update(piece)
+    return Digest(algorithm, hasher.hexdigest())
+
+
+def read_tar(blob_fd: int) -> Iterator[bytes | memoryview]:
+    """Yield the uncompressed tar of a layer that is in `blob_fd`, in parts; raises as `hash_tar`.
+
+    A part is good until the next one is asked for.
+    """
     chunk = read_chunk(blob_fd, 0, _CHUNK_BYTES)
     decompressor = open_decompressor(chunk)
     offset = 0
     while chunk:
-        for piece in decompressor.feed(chunk):
-            check_stop()
-            hasher.update(piece)
+        yield from decompressor.feed(chunk)
         offset += len(chunk)
         chunk = read_chunk(blob_fd, offset, _CHUNK_BYTES)
     decompressor.finish()
-    return Digest(algorithm, hasher.hexdigest())
 
 
 def read_chunk(fd: int, offset: int, size: int) -> bytes:

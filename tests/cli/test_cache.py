@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from click.testing import CliRunner, Result
 
 from orasfs.cli.main import orasfs
@@ -18,6 +19,10 @@ from orasfs.store.pointfile import seal
 from orasfs.store.references import References
 from orasfs.store.room import Room, open_room
 from orasfs.tree.chunktable import ChunkTable, Form
+from orasfs.tree.node import PackedLayer
+from tests.fakes.source import MemorySource
+from tests.support.archives import file, tar_of
+from tests.support.caches import place_of, repository_at
 
 SIZE = 40 * 1024
 
@@ -164,6 +169,32 @@ def test_verify_removes_damaged_seek_points(cache: Filled) -> None:
         f"orasfs/layers/sha256/{'0' * 64}/index.points"
     ]
     assert not path.exists()
+
+
+def test_verify_tells_the_names_of_files_of_a_packed_layer(cache: Filled) -> None:
+    source = MemorySource()
+    tar = tar_of(file("docs/\n", b"one"), file("docs/b", b"2"))
+    layer = PackedLayer(source.add_blob(tar), "docs")
+
+    async def unpack() -> None:
+        async with repository_at(cache.root, source) as repository:
+            await repository.open_layer(layer)
+
+    trio.run(unpack)
+    slab = place_of(cache.root, layer.descriptor) / "slab"
+    name = slab.relative_to(cache.root).as_posix()
+    slab.chmod(0o600)
+    slab.write_bytes(b"ond2")
+    assert call("verify").stderr.splitlines()[1:] == [r"  'docs/\n'"]
+    slab.write_bytes(b"ond2")
+    (fault,) = as_json("verify")["faults"]
+    assert (fault["path"], fault["files"]) == (name, ["docs/\n"])
+    slab.write_bytes(b"ond2")
+    cache.store.path_of(layer.descriptor.digest).unlink()
+    done = call("verify")
+    assert done.exit_code == 0
+    assert done.stdout.endswith("not compared: 1 unpacked layers, whose blobs are not here\n")
+    assert as_json("verify")["not_compared"] == [name]
 
 
 def test_no_cache_is_said_so(tmp_path: Path) -> None:
