@@ -122,11 +122,12 @@ def _check_slab(
     """Compare a slab with the layer's blob, unless that is wrong itself."""
     path = room.root / entry.path
     unpacked = unpack.open_unpacked(path.parent)
-    if unpacked is None or not path.exists():
+    if unpacked is None:
         return None  # nothing reads it
     index = unpacked.index
     if unpacked.slab_fd < 0:
-        return _move_away(room, path, f"is not the {index.slab_size} bytes that its index says")
+        reason = f"is not the {index.slab_size} bytes that its index says"
+        return _move_away(room, path, reason) if path.exists() else None
     name = _blob_of(entry)
     blob_fd = -1 if name in wrong else _open(room.root / name)
     try:
@@ -139,7 +140,7 @@ def _check_slab(
     except StorageFailure as error:
         return _move_away(room, path, f"cannot be read: {error}")
     except InvalidContent:
-        return _remove(room, entry.path.replace(f"/{unpack.SLAB_NAME}", "/index"))
+        return _remove(room, f"{entry.path.removesuffix(unpack.SLAB_NAME)}index")
     finally:
         os.close(unpacked.slab_fd)
         if blob_fd >= 0:

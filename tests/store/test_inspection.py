@@ -17,6 +17,7 @@ from orasfs.tree.node import PackedLayer
 from tests.fakes.source import MemorySource
 from tests.support.archives import directory, files, tar_of
 from tests.support.caches import contents, place_of, repository_at
+from tests.support.published import Parts
 
 FILES = {f"docs/{number:02}": os.urandom(30_000 + number) for number in range(20)}
 FILES["docs/large"] = os.urandom(OWN_BLOB_BYTES)
@@ -159,6 +160,26 @@ def test_index_with_a_wrong_bit_is_removed_and_its_slab_is_read_by_no_one(
     assert (fault.path, fault.action) == (f"{cache.name(cache.slab.parent)}/index", "removed")
     assert unsure == []
     cache.check_readable(fetched=0)
+
+
+@pytest.mark.parametrize("has_blob", [True, False])
+def test_index_that_tells_of_no_slab_there_can_be_is_removed(
+    cache: Unpacked, *, has_blob: bool
+) -> None:
+    """It is what its summary says, and yet wrong."""
+    directory = cache.slab.parent
+    index = (directory / "index").read_bytes()
+    parts = Parts.of(index)
+    next(record for record in parts.records if record[2] > 0)[1] += 1
+    summary = (directory / "summary").read_text()
+    told = summary.replace(str(Digest.of(index)), str(Digest.of(parts.to_bytes())))
+    (directory / "index").write_bytes(parts.to_bytes())
+    (directory / "summary").write_text(told)
+    if not has_blob:
+        cache.blob.unlink()
+    (fault,), _ = cache.verify()
+    assert (fault.path, fault.action) == (f"{cache.name(directory)}/index", "removed")
+    cache.check_readable(fetched=0 if has_blob else len(BLOB))
 
 
 async def test_what_a_mount_has_open_is_read_on(tmp_path: Path) -> None:
