@@ -158,7 +158,10 @@ class Cache:
         return self._counters.snapshot()
 
     async def aclose(self) -> None:
-        """Stop what is under way, to be resumed later; wait for it a few seconds at most."""
+        """Stop what is under way, to be resumed later; wait for it a few seconds at most.
+
+        What readers have seen whole is kept then, and has a minute more to get to the disk.
+        """
         self._is_closing.set()
         self._downloads.stop()
         self._layers.stop()

@@ -153,8 +153,10 @@ class IndexedLayers:
         self._layers.stop()
 
     async def wait_stopped(self) -> None:
-        """Wait until nothing that works by itself uses the store any more, after `stop`."""
+        """Wait until all is kept, and nothing uses the store any more, after `stop`."""
+        await self._layers.keeping.wait_idle()
         await self._layers.points.wait_stopped()
+        await self._ranging.keeping.wait_idle()
 
     async def _find(self, layer: PackedLayer, source: BlobStreamer) -> PublishedLayer | None:
         """Return the layer as its published index shows it, if that is to be used."""

@@ -77,7 +77,6 @@ class LayerStore:
     ) -> None:
         self._store = store
         self._blobs = blobs
-        self._nursery = nursery
         self._limiter = limiter
         self._counters = counters
         self._on_mismatch = on_mismatch
@@ -91,6 +90,7 @@ class LayerStore:
         self._verdicts = Verdicts()
         self._peeked: LRUCache[Hashable, Member | None] = LRUCache(_PEEKED)
         ranging = Ranging(nursery, limiter, counters, self._is_stopping)
+        self.keeping = ranging.keeping
         self._tocs = Tocs(store, ranging)
         self.points = SeekPoints(store, ranging, points or PointOptions())
 
@@ -256,7 +256,7 @@ class LayerStore:
                 self._workshop, layer.descriptor, source, self._directory(digest), algorithm
             )
             self._passes[digest] = unpacking
-            self._nursery.start_soon(self._run, layer, unpacking)
+            self.keeping.start(partial(self._run, layer, unpacking))
         return unpacking
 
     async def _run(self, layer: PackedLayer, unpacking: Unpacking) -> None:
@@ -291,7 +291,7 @@ class LayerStore:
         ranged = ranged or self._tocs.ranged(unpacked.chunks, layer.descriptor, directory)
         opened = OpenLayer(unpacked, self, self._store, self._limiter, layer, ranged)
         self._opened.use(layer.descriptor.digest, opened)
-        self._store.touch(directory / "slab")
+        self._store.touch(directory / unpack.SLAB_NAME)
         self.points.consider(opened, directory)
         return opened
 

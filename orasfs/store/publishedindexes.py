@@ -20,7 +20,7 @@ import trio
 from cachetools import LRUCache
 
 from orasfs.aio import SingleFlight
-from orasfs.errors import InvalidName, OrasfsError, StorageFailure, StorageFull, Unreachable
+from orasfs.errors import InvalidName, OrasfsError, Unreachable
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
 from orasfs.oci.manifest import Manifest, parse_document
@@ -67,7 +67,7 @@ class PublishedIndexes:
 
     Args:
         store: where they are kept.
-        ranging: whose nursery and threads are used.
+        ranging: whose nursery and threads are used, and what keeps them.
     """
 
     def __init__(self, store: ContentStore, ranging: Ranging) -> None:
@@ -131,7 +131,8 @@ class PublishedIndexes:
         """Fetch an index, check it, and have it kept."""
         content = await self._in_thread(partial(self._fetch, blob, source))
         found = await self._in_thread(partial(decode, content, layer.descriptor, layer.root))
-        self._ranging.nursery.start_soon(self._keep, blob, content, directory)
+        # Nobody need wait until it is on the disk.
+        self._ranging.keeping.keep(blob.digest, partial(self._keep, blob, content, directory))
         return found
 
     def _fetch(self, blob: Descriptor, source: BlobStreamer) -> bytes:
@@ -152,13 +153,7 @@ class PublishedIndexes:
         except (OSError, msgspec.MsgspecError, InvalidName, OrasfsError):
             return None
 
-    async def _keep(self, blob: Descriptor, content: bytes, directory: Path) -> None:
-        try:
-            await self._in_thread(partial(self._write, blob, content, directory))
-        except (StorageFull, StorageFailure) as error:
-            logger.info("not kept: digest=%s reason=%s", blob.digest, error)
-
-    def _write(self, blob: Descriptor, content: bytes, directory: Path) -> None:
+    def _keep(self, blob: Descriptor, content: bytes, directory: Path) -> None:
         self._store.ingest_bytes(blob, content)
         name = msgspec.json.encode(_Kept(str(blob.digest), blob.size))
         with disk.translated(f"keep {blob.digest}"):

@@ -20,6 +20,7 @@ from cachetools import LRUCache
 from orasfs.errors import ContentMismatch, Unsupported
 from orasfs.oci.storage import BlobStreamer
 from orasfs.store.counters import Counters
+from orasfs.store.keeping import Keeping
 from orasfs.store.parts import Outcome, Parts
 
 _FIRST_AHEAD_BYTES = 128 * 1024
@@ -32,13 +33,14 @@ _FETCHES = 8  # at once
 _EDGES = 16  # readers that are followed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Ranging:
     """What all ranged layers share.
 
     Attributes:
         limiter: of threads that read files.
         fetches: of those that wait for the network.
+        keeping: keeps what is found on the way.
     """
 
     nursery: trio.Nursery
@@ -46,6 +48,11 @@ class Ranging:
     counters: Counters
     is_stopping: threading.Event
     fetches: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(_FETCHES))
+    keeping: Keeping = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what all of them keep things by."""
+        self.keeping = Keeping(self.nursery, self.limiter)
 
 
 @dataclass(slots=True, eq=False)

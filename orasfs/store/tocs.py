@@ -20,8 +20,6 @@ from cachetools import LRUCache
 from orasfs.errors import (
     ContentMismatch,
     InvalidContent,
-    StorageFailure,
-    StorageFull,
     Unreachable,
     Unsupported,
 )
@@ -69,7 +67,7 @@ class Tocs:
 
     Args:
         store: where tables are kept.
-        ranging: what reads the layers that have one.
+        ranging: what reads the layers that have one, and keeps tables.
     """
 
     def __init__(self, store: ContentStore, ranging: Ranging) -> None:
@@ -118,7 +116,10 @@ class Tocs:
             return None
         unpacked = Unpacked(index, -1, ())
         if fetched is not None:  # nobody need wait until it is on the disk
-            self._ranging.nursery.start_soon(self._keep, place.digest, fetched)
+            made = Descriptor(_MEDIA_TYPE, place.digest, len(fetched))
+            self._ranging.keeping.keep(
+                made.digest, partial(self._store.ingest_bytes, made, fetched)
+            )
         parts = Parts(contents.chunks, descriptor, directory, self._store)
         return Listed(unpacked, RangedLayer(parts, self._ranging, is_only=True))
 
@@ -162,13 +163,6 @@ class Tocs:
         if size is None or size > MAX_TOC_BYTES:
             return None
         return self._store.read_bytes(Descriptor(_MEDIA_TYPE, digest, size))
-
-    async def _keep(self, digest: Digest, table: bytes) -> None:
-        descriptor = Descriptor(_MEDIA_TYPE, digest, len(table))
-        try:
-            await self._in_thread(partial(self._store.ingest_bytes, descriptor, table))
-        except (StorageFull, StorageFailure) as error:
-            logger.info("not kept: digest=%s reason=%s", digest, error)
 
     def _check_stop(self) -> None:
         if self._ranging.is_stopping.is_set():
