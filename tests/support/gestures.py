@@ -74,6 +74,10 @@ class Repository:
         """Return the bytes of a manifest."""
         raise NotImplementedError
 
+    def blob(self, digest: str) -> bytes:
+        """Return the bytes of a blob."""
+        raise NotImplementedError
+
 
 class RemoteOne(Repository):
     """A repository of a registry."""
@@ -93,6 +97,11 @@ class RemoteOne(Repository):
 
     def manifest(self, tag: str) -> bytes:
         return self._get(tag)[1]
+
+    def blob(self, digest: str) -> bytes:
+        status, _, body = self._registry.request("GET", f"/v2/{self.name}/blobs/{digest}")
+        assert status == 200, body
+        return body
 
     def _get(self, tag: str) -> tuple[str, bytes]:
         path = f"/v2/{self.name}/manifests/{tag}"
@@ -125,7 +134,10 @@ class LayoutOne(Repository):
         }
 
     def manifest(self, tag: str) -> bytes:
-        algorithm, _, name = self.tags()[tag].partition(":")
+        return self.blob(self.tags()[tag])
+
+    def blob(self, digest: str) -> bytes:
+        algorithm, _, name = digest.partition(":")
         return (self.path / "blobs" / algorithm / name).read_bytes()
 
 
