@@ -123,6 +123,12 @@ class MemorySource:
         """Return how often a method was called."""
         return sum(1 for call, _ in self.calls if call == name)
 
+    def forget_requests(self) -> None:
+        """Count anew what is asked and sent."""
+        self.calls.clear()
+        self.streams.clear()
+        self.bytes_sent = 0
+
     async def resolve(self, reference: str) -> Descriptor:
         self._called("resolve", reference)
         if ":" in reference:

@@ -17,7 +17,8 @@ from orasfs.tree.toc import find_toc
 from tests.fakes.source import MemorySource
 from tests.store import test_indexedlayers as indexed
 from tests.store import test_passing as passing
-from tests.store.test_tocs import content, image_layer
+from tests.store.test_tocs import image_layer
+from tests.support.caches import content, lazy_at
 from tests.support.seekable import FIRST_FILE
 
 _GATE_SECONDS = 20.0
@@ -55,11 +56,11 @@ async def test_published_index_that_is_being_kept(
 ) -> None:
     made = indexed.publish()
     closing = keep_late(monkeypatch, made.index.digest)
-    async with indexed.opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await indexed.check(repository, made.layer, "docs/large")
         closing.set()
     made.source.failure = made.source.open_error = Offline("nothing is asked")
-    async with indexed.opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await indexed.check(repository, made.layer, "docs/large")
 
 
@@ -71,12 +72,12 @@ async def test_table_of_contents_that_is_being_kept(
     place = find_toc(layer.descriptor)
     assert place is not None
     closing = keep_late(monkeypatch, place.digest)
-    async with passing.repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         opened = await repository.open_layer(layer)
         expected = await content(opened, FIRST_FILE)
         closing.set()
     source.open_error = Offline("nothing is asked")
-    async with passing.repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         opened = await repository.open_layer(layer)
         assert await content(opened, FIRST_FILE) == expected
 
@@ -94,9 +95,9 @@ async def test_layer_all_of_which_has_passed(
     monkeypatch.setattr(Unpacker, "seal", late)
     source = MemorySource()
     layer = passing.packed(source, passing.TAR)
-    async with passing.repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         shown = await repository.begin_layer(layer)
-        assert await passing.content(shown, "docs/large") == passing.LARGE
+        assert await content(shown, "docs/large") == passing.LARGE
         closing.set()
     assert index_of(tmp_path, layer).exists()
 
@@ -108,7 +109,7 @@ async def test_disk_that_hangs_holds_up_no_close(
     never = keep_late(monkeypatch, made.index.digest)
     monkeypatch.setattr(cache, "_CLOSE_SECONDS", 0.05)
     try:
-        async with indexed.opened_at(tmp_path, made.source) as (repository, _):
+        async with lazy_at(tmp_path, made.source) as (repository, _):
             await indexed.check(repository, made.layer, "docs/large")
         assert not (tmp_path / "blobs" / "sha256" / made.index.digest.hex).exists()
     finally:

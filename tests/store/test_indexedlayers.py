@@ -2,8 +2,7 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +22,15 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.staging.layerblob import Compression
 from orasfs.store import publishedindexes
-from orasfs.store.cache import Cache
-from orasfs.store.options import CacheOptions, Verify
+from orasfs.store.options import Verify
 from orasfs.store.publishedlayer import PublishedLayer
 from orasfs.store.repository import CachedRepository
 from orasfs.tree.node import PackedLayer
 from orasfs.tree.publishedindex import ANNOTATION_LAYER, ARTIFACT_TYPE, MEDIA_TYPE
 from tests.conftest import ExpectLog
 from tests.fakes.source import MemorySource
-from tests.store.test_passing import content, directory, file, tar_of
+from tests.support.archives import directory, file, tar_of
+from tests.support.caches import content, lazy_at
 from tests.support.published import (
     FILES,
     MIB,
@@ -116,21 +115,6 @@ def publish(blob: bytes = BLOB, index: bytes | None = None) -> Published:
     return Published(source, layer, made)
 
 
-@asynccontextmanager
-async def opened_at(
-    root: Path, source: MemorySource, **changes: object
-) -> AsyncIterator[tuple[CachedRepository, list[Digest]]]:
-    told: list[Digest] = []
-    values: dict[str, object] = {"failure_seconds": 0.05, "lazy_bytes": 1000, **changes}
-    async with trio.open_nursery() as nursery:
-        options = CacheOptions(**values)  # type: ignore[arg-type]  # what a test asks for
-        cache = Cache(root, nursery, options=options, on_mismatch=told.append)
-        with trio.fail_after(30):
-            yield cache.repository(source, "host", "a"), told
-            await cache.aclose()
-        nursery.cancel_scope.cancel()
-
-
 async def check(repository: CachedRepository, layer: PackedLayer, *names: str) -> None:
     """Read files, as they are opened first and as they are opened then."""
     for name in names or FILES:
@@ -143,7 +127,7 @@ async def test_one_file_is_read_by_a_new_machine_without_the_rest(
     tmp_path: Path, compression: Compression
 ) -> None:
     made = publish(BLOBS[compression])
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer, "docs/sub/05")
         assert made.source.count("list_referrers") == made.source.count("fetch_manifest") == 1
         wanted = 8.5 * MIB if compression is Compression.ZSTD else 2.1 * MIB
@@ -157,7 +141,7 @@ async def test_one_file_is_read_by_a_new_machine_without_the_rest(
 
 async def test_all_is_read_right_and_counts_as_not_verified(tmp_path: Path) -> None:
     made = publish()
-    async with opened_at(tmp_path, made.source) as (repository, told):
+    async with lazy_at(tmp_path, made.source) as (repository, told):
         opened = await repository.open_layer(made.layer)
         assert isinstance(opened, PublishedLayer)
         assert not opened.is_verified
@@ -171,14 +155,14 @@ async def test_what_was_read_is_there_for_the_next_mount_without_a_request(
     tmp_path: Path,
 ) -> None:
     made = publish()
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer, "docs/large")
     made.source.streams.clear()
     made.source.calls.clear()
     made.source.open_error = Offline("nothing is asked")
     made.source.failure = Offline("nothing is asked")
     made.source.is_trusted = False
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer, "docs/large")
         assert not made.source.calls
         with pytest.raises(Offline):
@@ -187,11 +171,11 @@ async def test_what_was_read_is_there_for_the_next_mount_without_a_request(
 
 async def test_index_that_was_kept_is_checked_again(tmp_path: Path) -> None:
     made = publish()
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer, "docs/small")
     path = tmp_path / "blobs" / "sha256" / made.index.digest.hex
     path.write_bytes(bytes(len(path.read_bytes())))
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer, "docs/large")
     assert made.source.count("list_referrers") == 2
 
@@ -205,7 +189,7 @@ async def test_published_index_is_not_asked_for(
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
     made = publish()
-    async with opened_at(tmp_path, made.source, **changes) as (repository, _):
+    async with lazy_at(tmp_path, made.source, **changes) as (repository, _):
         await check(repository, made.layer)
     assert not made.source.calls
     assert [each.stop for each in made.source.streams] == [None]
@@ -213,10 +197,10 @@ async def test_published_index_is_not_asked_for(
 
 async def test_kept_index_is_not_used_by_who_wants_all_verified(tmp_path: Path) -> None:
     made = publish()
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer, "docs/small")
     made.source.streams.clear()
-    async with opened_at(tmp_path, made.source, verify=Verify.STRICT) as (repository, _):
+    async with lazy_at(tmp_path, made.source, verify=Verify.STRICT) as (repository, _):
         opened = await repository.open_layer(made.layer)
         assert opened.is_verified
         assert [each.stop for each in made.source.streams] == [None]
@@ -225,18 +209,18 @@ async def test_kept_index_is_not_used_by_who_wants_all_verified(tmp_path: Path) 
 async def test_source_that_may_be_mirrors_is_not_asked(tmp_path: Path) -> None:
     made = publish()
     made.source.is_trusted = False
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer)
     assert not made.source.calls
 
 
 async def test_mirrors_are_asked_for_no_parts_with_an_index_that_was_kept(tmp_path: Path) -> None:
     made = publish()
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer, "docs/small")
     made.source.is_trusted = False
     made.source.streams.clear()
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer)
     assert [each.stop for each in made.source.streams] == [None]
 
@@ -244,11 +228,11 @@ async def test_mirrors_are_asked_for_no_parts_with_an_index_that_was_kept(tmp_pa
 async def test_layer_without_an_index_is_asked_for_once(tmp_path: Path) -> None:
     made = publish()
     made.source.manifests.clear()
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer)
         await check(repository, made.layer)
     assert made.source.count("list_referrers") == 1
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer)
     assert made.source.count("list_referrers") == 1, "it is unpacked"
 
@@ -261,7 +245,7 @@ async def test_layers_of_one_manifest_ask_for_its_referrers_once(tmp_path: Path)
         )
         for blob in (BLOBS[Compression.NONE], BLOBS[Compression.ZSTD])
     ]
-    async with opened_at(tmp_path, made.source) as (repository, _), trio.open_nursery() as each:
+    async with lazy_at(tmp_path, made.source) as (repository, _), trio.open_nursery() as each:
         for layer in (made.layer, *others):
             each.start_soon(check, repository, layer, "docs/small")
     assert made.source.count("list_referrers") == made.source.count("fetch_manifest") == 1
@@ -276,7 +260,7 @@ async def test_referrers_of_other_kinds_are_not_fetched(tmp_path: Path) -> None:
             made.source.add_manifest(raw)
         else:
             made.source.blobs[digest] = raw
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer)
     assert made.source.count("fetch_manifest") == 0
 
@@ -287,7 +271,7 @@ async def test_referrers_of_other_kinds_are_not_fetched(tmp_path: Path) -> None:
 async def test_failing_to_find_an_index_fails_nothing(tmp_path: Path, error: OrasfsError) -> None:
     made = publish()
     made.source.failure = error
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer)
 
 
@@ -302,7 +286,7 @@ async def test_registry_that_does_not_answer_is_not_waited_for(
         return ()
 
     monkeypatch.setattr(made.source, "list_referrers", never)
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer)
 
 
@@ -322,7 +306,7 @@ USELESS: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("how", USELESS)
 async def test_index_that_cannot_be_the_layers_is_as_none(tmp_path: Path, how: str) -> None:
     made = publish(index=USELESS[how]())
-    async with opened_at(tmp_path, made.source) as (repository, told):
+    async with lazy_at(tmp_path, made.source) as (repository, told):
         await check(repository, made.layer)
         opened = await repository.open_layer(made.layer)
         assert opened.is_verified
@@ -336,7 +320,7 @@ async def test_second_index_is_tried_where_the_first_is_of_no_use(tmp_path: Path
         each for each in made.source.manifests.values() if each.digest == made.layer.manifest
     )
     refer(made.source, subject, made.layer.descriptor, published(BLOB))
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer, "docs/small")
         assert isinstance(await repository.open_layer(made.layer), PublishedLayer)
 
@@ -344,7 +328,7 @@ async def test_second_index_is_tried_where_the_first_is_of_no_use(tmp_path: Path
 async def test_index_blob_that_is_served_wrong_is_as_none(tmp_path: Path) -> None:
     made = publish()
     made.source.served[made.index.digest] = bytes(made.index.size)
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer)
 
 
@@ -354,7 +338,7 @@ def _wrong_digests(table: bytearray) -> None:
 
 async def test_chunk_that_does_not_fit_has_the_layer_passed(tmp_path: Path) -> None:
     made = publish(index=changed(BLOB, chunks=_wrong_digests))
-    async with opened_at(tmp_path, made.source) as (repository, told):
+    async with lazy_at(tmp_path, made.source) as (repository, told):
         opened = await repository.open_layer(made.layer)
         reader = opened.open_member(opened.index.locate("docs/large") or 0)
         assert await reader.read(0, 3 * MIB) == FILES["docs/large"]
@@ -365,7 +349,7 @@ async def test_chunk_that_does_not_fit_has_the_layer_passed(tmp_path: Path) -> N
         assert whole.is_verified
         assert not told
     assert made.source.streams[-1].stop is None
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         before = len(made.source.streams)
         await check(repository, made.layer)
         assert len(made.source.streams) == before, "what the pass found is what is kept"
@@ -374,7 +358,7 @@ async def test_chunk_that_does_not_fit_has_the_layer_passed(tmp_path: Path) -> N
 async def test_registry_that_gives_no_parts_has_the_layer_passed(tmp_path: Path) -> None:
     made = publish()
     made.source.ignores_ranges = True
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         await check(repository, made.layer)
     assert made.source.streams[-1].stop is None
 
@@ -398,7 +382,7 @@ async def test_layer_that_is_not_as_it_was_shown_is_shown_no_more(
     expect_log(logging.ERROR, "layer was shown wrongly by a published index")
     made = publish(index=_swapped(BLOB))
     digest = made.layer.descriptor.digest
-    async with opened_at(tmp_path, made.source) as (repository, told):
+    async with lazy_at(tmp_path, made.source) as (repository, told):
         opened = await repository.open_layer(made.layer)
         assert isinstance(opened, PublishedLayer)
         reader = opened.open_member(opened.index.locate("docs/small") or 0)
@@ -412,7 +396,7 @@ async def test_layer_that_is_not_as_it_was_shown_is_shown_no_more(
                 await attempt(made.layer)
         with pytest.raises(ContentMismatch):
             await reader.read(0, 5)
-    async with opened_at(tmp_path, made.source) as (repository, told):
+    async with lazy_at(tmp_path, made.source) as (repository, told):
         await check(repository, made.layer)
         assert not told
 
@@ -422,9 +406,9 @@ async def test_layer_that_another_process_passed_is_compared_first(
 ) -> None:
     expect_log(logging.ERROR, "layer was shown wrongly by a published index")
     made = publish(index=_swapped(BLOB))
-    async with opened_at(tmp_path, made.source) as (repository, told):
+    async with lazy_at(tmp_path, made.source) as (repository, told):
         assert isinstance(await repository.open_layer(made.layer), PublishedLayer)
-        async with opened_at(tmp_path, made.source, uses_published=False) as (other, _):
+        async with lazy_at(tmp_path, made.source, uses_published=False) as (other, _):
             await check(other, made.layer)
         repository._shared.layers.relax()  # as if nobody used it
         assert repository.layer_now(made.layer) is None
@@ -435,7 +419,7 @@ async def test_layer_that_another_process_passed_is_compared_first(
 
 async def test_fetching_ahead_has_the_layer_itself(tmp_path: Path) -> None:
     made = publish()
-    async with opened_at(tmp_path, made.source) as (repository, _):
+    async with lazy_at(tmp_path, made.source) as (repository, _):
         opened = await repository.open_layer(made.layer)
         assert isinstance(opened, PublishedLayer)
         whole = await repository.complete_layer(made.layer)
@@ -451,7 +435,7 @@ async def test_layer_with_a_content_digest_that_is_wrong_is_refused_when_it_is_w
     wrong = PackedLayer(
         made.layer.descriptor, "docs", Digest.of(b"other"), manifest=made.layer.manifest
     )
-    async with opened_at(tmp_path, made.source) as (repository, told):
+    async with lazy_at(tmp_path, made.source) as (repository, told):
         await check(repository, wrong, "docs/small")
         with pytest.raises(ContentMismatch):
             await repository.complete_layer(wrong)

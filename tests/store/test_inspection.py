@@ -17,6 +17,7 @@ from orasfs.tree.node import PackedLayer
 from tests.fakes.source import MemorySource
 from tests.support.archives import directory, files, tar_of
 from tests.support.caches import contents, place_of, repository_at
+from tests.support.content import flipped
 from tests.support.published import Parts
 
 FILES = {f"docs/{number:02}": os.urandom(30_000 + number) for number in range(20)}
@@ -81,11 +82,8 @@ def cache(tmp_path: Path) -> Unpacked:
 
 def flip(path: Path, *places: int) -> None:
     """Change a bit at each place, as a failing disk does."""
-    content = bytearray(path.read_bytes())
-    for place in places:
-        content[place] ^= 4
     path.chmod(0o600)
-    path.write_bytes(content)
+    path.write_bytes(flipped(path.read_bytes(), *places))
 
 
 def test_what_is_right_is_found_right(cache: Unpacked) -> None:

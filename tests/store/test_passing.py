@@ -1,15 +1,11 @@
 """Layers that are shown while they pass: what is readable when, and what is taken back."""
 
 import gzip
-import io
 import logging
 import os
 import shutil
 import tarfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
 
 import pytest
 import trio
@@ -18,97 +14,25 @@ import trio.testing
 from orasfs.errors import ConnectionRefused, ContentMismatch, ContentRefused, InvalidContent
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobReader, BlobStreamer
-from orasfs.store.cache import Cache
 from orasfs.store.members import MemberReader
 from orasfs.store.openlayer import OpenLayer
-from orasfs.store.options import CacheOptions, Verify
+from orasfs.store.options import Verify
 from orasfs.store.rangedlayer import RangedLayer
-from orasfs.store.repository import CachedRepository
-from orasfs.tree.layerindex import OWN_BLOB_BYTES, LayerIndex
-from orasfs.tree.layers import Layer, PassingLayer
+from orasfs.tree.layerindex import OWN_BLOB_BYTES
+from orasfs.tree.layers import PassingLayer
 from orasfs.tree.node import PackedLayer
 from orasfs.tree.partialindex import NotKnownYet
 from tests.conftest import ExpectLog
 from tests.fakes.source import MemorySource
+from tests.support.archives import directory, file, link, tar_of
+from tests.support.caches import content, forget_bytes, lazy_at, locate
 
 FIRST, SECOND, LARGE = b"first" * 100, os.urandom(300_000), os.urandom(OWN_BLOB_BYTES + 5)
-
-Add = Callable[[tarfile.TarFile], None]
-
-
-def file(name: str, content: bytes) -> Add:
-    def add(archive: tarfile.TarFile) -> None:
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        archive.addfile(member, io.BytesIO(content))
-
-    return add
-
-
-def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> Add:
-    def add(archive: tarfile.TarFile) -> None:
-        member = tarfile.TarInfo(name)
-        member.type, member.linkname = kind, target
-        archive.addfile(member)
-
-    return add
-
-
-def directory(name: str, mode: int = 0o750) -> Add:
-    def add(archive: tarfile.TarFile) -> None:
-        member = tarfile.TarInfo(name)
-        member.type, member.mode, member.mtime = tarfile.DIRTYPE, mode, 7
-        archive.addfile(member)
-
-    return add
-
-
-def tar_of(*members: Add) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for add in members:
-            add(archive)
-    return buffer.getvalue()
 
 
 def packed(source: MemorySource, tar: bytes, content_digest: Digest | None = None) -> PackedLayer:
     blob = gzip.compress(tar, 0)  # stored, so that places in the blob are about those in the tar
     return PackedLayer(source.add_blob(blob), "docs", content_digest)
-
-
-@asynccontextmanager
-async def repository_at(
-    root: Path, source: MemorySource, verify: Verify = Verify.LAZY, lazy_bytes: int = 1000
-) -> AsyncIterator[tuple[CachedRepository, list[Digest]]]:
-    told: list[Digest] = []
-    async with trio.open_nursery() as nursery:
-        options = CacheOptions(failure_seconds=0.05, lazy_bytes=lazy_bytes, verify=verify)
-        cache = Cache(root, nursery, options=options, on_mismatch=told.append)
-        with trio.fail_after(30):
-            yield cache.repository(source, "host", "a"), told
-            await cache.aclose()
-        nursery.cancel_scope.cancel()
-
-
-async def locate(layer: PassingLayer, path: str) -> int | None:
-    while True:
-        try:
-            return layer.index.locate(path)
-        except NotKnownYet:
-            await layer.wait_for_more()
-
-
-async def content(layer: PassingLayer | Layer, path: str) -> bytes:
-    is_whole = isinstance(layer.index, LayerIndex)
-    ordinal = (
-        layer.index.locate(path) if is_whole else await locate(cast("PassingLayer", layer), path)
-    )
-    assert ordinal is not None
-    reader = layer.open_member(ordinal)
-    try:
-        return await reader.read(0, reader.size)
-    finally:
-        reader.close()
 
 
 TAR = tar_of(
@@ -126,12 +50,12 @@ GATE = 200_000  # in the middle of the second file
 async def test_member_of_an_earlier_pass_is_opened_when_it_passes_again(tmp_path: Path) -> None:
     source = MemorySource()
     layer = packed(source, TAR)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         ordinal = (await repository.open_layer(layer)).index.locate("docs/large")
         assert ordinal is not None
     shutil.rmtree(tmp_path)
     source.gate_at = GATE
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         passing = await repository.begin_layer(layer)
         with pytest.raises(NotKnownYet):
             passing.open_member(ordinal)
@@ -153,7 +77,7 @@ async def test_member_is_read_before_the_layer_has_ended(tmp_path: Path) -> None
     source = MemorySource()
     layer = packed(source, TAR)
     source.gate_at = GATE
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         passing = await repository.begin_layer(layer)
         assert repository.layer_now(layer) is None
         assert await content(passing, "docs/first") == FIRST
@@ -184,7 +108,7 @@ async def test_name_that_is_missing_is_known_at_the_end_only(tmp_path: Path) -> 
     source = MemorySource()
     layer = packed(source, TAR)
     source.gate_at = GATE
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         passing = await repository.begin_layer(layer)
         found: list[int | None] = []
 
@@ -203,7 +127,7 @@ async def test_listing_waits_for_the_end(tmp_path: Path) -> None:
     source = MemorySource()
     layer = packed(source, TAR)
     source.gate_at = GATE
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         passing = await repository.begin_layer(layer)
         with pytest.raises(NotKnownYet):
             passing.index.children(0)
@@ -215,7 +139,7 @@ async def test_symlink_that_goes_up_is_not_shown_before_the_layer_is_judged(
     source = MemorySource()
     layer = packed(source, TAR)
     source.gate_at = GATE
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         passing = await repository.begin_layer(layer)
         assert await content(passing, "docs/first") == FIRST
         assert await locate(passing, "docs/near") is not None
@@ -236,7 +160,7 @@ async def test_harmful_member_ends_the_view_as_soon_as_it_passes(tmp_path: Path)
     )
     layer = packed(source, harmful)
     source.gate_at = GATE
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         passing = await repository.begin_layer(layer)
         with pytest.raises(ContentRefused, match="no symbolic link allowed"):
             await locate(passing, "docs/second")
@@ -255,7 +179,7 @@ async def test_layer_that_is_refused_at_its_end_takes_back_what_was_shown(tmp_pa
     )
     layer = packed(source, refused)
     source.gate_at = GATE
-    async with repository_at(tmp_path, source) as (repository, told):
+    async with lazy_at(tmp_path, source) as (repository, told):
         passing = await repository.begin_layer(layer)
         ordinal = await locate(passing, "docs/first")
         assert ordinal is not None
@@ -281,7 +205,7 @@ async def test_wrong_bytes_that_were_shown_are_taken_back(
     right = source.blobs[layer.descriptor.digest]
     source.served[layer.descriptor.digest] = right[:-1] + bytes([right[-1] ^ 1])
     source.gate_at = GATE
-    async with repository_at(tmp_path, source) as (repository, told):
+    async with lazy_at(tmp_path, source) as (repository, told):
         passing = await repository.begin_layer(layer)
         ordinal = await locate(passing, "docs/first")
         assert ordinal is not None
@@ -307,8 +231,8 @@ async def test_nothing_is_shown_before_it_is_verified_where_that_is_the_rule(
     source.is_trusted = reason != "untrusted"
     source.gate_at = len(source.blobs[layer.descriptor.digest]) - 1
     verify = Verify.STRICT if reason == "strict" else Verify.LAZY
-    lazy_bytes = 64 << 20 if reason == "small" else 1000
-    async with repository_at(tmp_path, source, verify, lazy_bytes) as (repository, _):
+    most = 64 << 20 if reason == "small" else 1000
+    async with lazy_at(tmp_path, source, verify=verify, lazy_bytes=most) as (repository, _):
         begun: list[PassingLayer] = []
 
         async def begin() -> None:
@@ -331,7 +255,7 @@ async def test_pass_begins_anew_when_what_an_earlier_run_left_was_wrong(tmp_path
     (tmp_path / "ingest").mkdir(parents=True)
     left = tmp_path / "ingest" / f"sha256-{digest.hex}.partial"
     left.write_bytes(right[:1000] + b"wrong" + right[1005:250_000])
-    async with repository_at(tmp_path, source, lazy_bytes=64 << 20) as (repository, told):
+    async with lazy_at(tmp_path, source, lazy_bytes=64 << 20) as (repository, told):
         opened = await repository.open_layer(layer)
         assert await content(opened, "docs/second") == SECOND
         assert told == []
@@ -341,7 +265,7 @@ async def test_large_members_are_blobs_that_versions_of_a_layer_share(tmp_path: 
     source = MemorySource()
     first = packed(source, tar_of(directory("docs"), file("docs/a", LARGE), file("docs/b", b"1")))
     second = packed(source, tar_of(directory("docs"), file("docs/b", b"2"), file("docs/c", LARGE)))
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         for layer, path in ((first, "docs/a"), (second, "docs/c")):
             opened = await repository.open_layer(layer)
             assert opened.index.blobs == 1
@@ -358,7 +282,7 @@ async def test_large_member_is_a_file_that_may_be_handed_on_once_its_layer_is_go
     source = MemorySource()
     layer = packed(source, TAR)
     source.gate_at = len(source.blobs[layer.descriptor.digest]) - 1
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         passing = await repository.begin_layer(layer)
         ordinal = await locate(passing, "docs/large")
         assert ordinal is not None
@@ -384,13 +308,11 @@ async def test_large_member_is_a_file_that_may_be_handed_on_once_its_layer_is_go
 async def test_bytes_that_are_gone_are_passed_again_and_the_index_is_kept(tmp_path: Path) -> None:
     source = MemorySource()
     layer = packed(source, TAR)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         opened = await repository.open_layer(layer)
         ordinal = opened.index.locate("docs/large")
-    for path in ("layers/*/*/slab", "../blobs/*/*"):
-        for found in (tmp_path / "orasfs").glob(path):
-            found.unlink()
-    async with repository_at(tmp_path, source) as (repository, _):
+    forget_bytes(tmp_path)
+    async with lazy_at(tmp_path, source) as (repository, _):
         opened = await repository.open_layer(layer)
         assert len(source.streams) == 1, "names need no bytes"
         assert opened.index.locate("docs/large") == ordinal
@@ -409,13 +331,11 @@ async def test_bytes_that_are_gone_and_cannot_be_had_are_the_failure_of_the_sour
 ) -> None:
     source = MemorySource()
     layer = packed(source, TAR)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         await repository.open_layer(layer)
-    for path in ("layers/*/*/slab", "../blobs/*/*"):
-        for found in (tmp_path / "orasfs").glob(path):
-            found.unlink()
+    forget_bytes(tmp_path)
     source.open_error = ConnectionRefused("down")
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         opened = await repository.open_layer(layer)
         for _ in range(2):
             with pytest.raises(ConnectionRefused):
@@ -441,12 +361,10 @@ async def test_random_access_is_used_where_bytes_are_gone(tmp_path: Path) -> Non
 
     source = MemorySource()
     layer = packed(source, TAR)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         await repository.open_layer(layer)
-    for path in ("layers/*/*/slab", "../blobs/*/*"):
-        for found in (tmp_path / "orasfs").glob(path):
-            found.unlink()
-    async with repository_at(tmp_path, source) as (repository, _):
+    forget_bytes(tmp_path)
+    async with lazy_at(tmp_path, source) as (repository, _):
         opened = await repository.open_layer(layer)
         assert isinstance(opened, OpenLayer)
         opened.ranged = InMemory()
@@ -458,7 +376,7 @@ async def test_random_access_is_used_where_bytes_are_gone(tmp_path: Path) -> Non
 async def test_head_of_a_large_layer_tells_its_top_directory(tmp_path: Path) -> None:
     source = MemorySource()
     layer = packed(source, tar_of(directory("docs", 0o711), file("docs/a", os.urandom(5 << 20))))
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         top = await repository.peek_layer(layer)
         assert top is not None
         assert (top.mode, top.mtime_ns) == (0o711, 7 * 10**9)
@@ -475,7 +393,7 @@ async def test_head_that_tells_nothing_is_none(tmp_path: Path, reason: str) -> N
     if reason == "damaged":
         layer = PackedLayer(source.add_blob(b"\x1f\x8b" + os.urandom(1 << 20)), "docs")
     verify = Verify.STRICT if reason == "strict" else Verify.LAZY
-    async with repository_at(tmp_path, source, verify) as (repository, _):
+    async with lazy_at(tmp_path, source, verify=verify) as (repository, _):
         assert await repository.peek_layer(layer) is None
     assert (source.bytes_sent == 0) == (reason == "strict")
 
@@ -486,7 +404,7 @@ async def test_broken_stream_that_was_shown_fails_its_readers_and_is_tried_again
     source = MemorySource()
     layer = packed(source, TAR)
     source.fail_at = GATE
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         passing = await repository.begin_layer(layer)
         assert await content(passing, "docs/first") == FIRST
         with pytest.raises(type(source.stream_error)):
@@ -500,7 +418,7 @@ async def test_broken_stream_that_was_shown_fails_its_readers_and_is_tried_again
 async def test_damage_inside_a_verified_layer_is_invalid(tmp_path: Path) -> None:
     source = MemorySource()
     layer = packed(source, TAR[:100_000])
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         passing = await repository.begin_layer(layer)
         with pytest.raises(InvalidContent, match="truncated"):
             await content(passing, "docs/large")

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,18 +17,25 @@ import trio
 from orasfs.errors import ConnectionRefused, ContentMismatch
 from orasfs.store import pointfile, points
 from orasfs.store.budget import Budget
-from orasfs.store.cache import Cache
 from orasfs.store.cas import ContentStore
 from orasfs.store.counters import Counters
 from orasfs.store.openlayer import OpenLayer
-from orasfs.store.options import CacheOptions, PointOptions
+from orasfs.store.options import PointOptions
 from orasfs.store.points import SeekPoints
 from orasfs.store.rangedlayer import Ranging
 from orasfs.store.repository import CachedRepository
 from orasfs.store.room import open_room
 from orasfs.tree.node import PackedLayer
 from tests.fakes.source import MemorySource
-from tests.store.test_passing import content, directory, file, tar_of
+from tests.support.archives import directory, files, tar_of
+from tests.support.caches import (
+    BRIEF,
+    content,
+    forget_bytes,
+    place_of,
+    repository_at,
+)
+from tests.support.content import flipped
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -42,11 +49,10 @@ FILES = {
     for number in range(10)
 }
 FILES["docs/large"] = os.urandom(2 * MIB)
-BLOB = gzip.compress(
-    tar_of(directory("docs"), *(file(name, data) for name, data in FILES.items())), 1
-)
+BLOB = gzip.compress(tar_of(directory("docs"), *files(FILES)), 1)
 AT_ONCE = PointOptions(least_bytes=MIB, pause_seconds=0.0)
-NEVER = PointOptions(least_bytes=2**62)
+MAKING = replace(BRIEF, points=AT_ONCE)
+NEVER = replace(BRIEF, points=PointOptions(least_bytes=2**62))
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -56,48 +62,24 @@ async def until(is_so: Callable[[], bool]) -> None:
             await trio.sleep(0.005)
 
 
-@asynccontextmanager
-async def repository_at(
-    root: Path, source: MemorySource, points: PointOptions = AT_ONCE
-) -> AsyncIterator[CachedRepository]:
-    async with trio.open_nursery() as nursery:
-        options = CacheOptions(failure_seconds=0.05, points=points)
-        cache = Cache(root, nursery, options=options)
-        with trio.fail_after(60):
-            yield cache.repository(source, "host", "a")
-            await cache.aclose()
-        nursery.cancel_scope.cancel()
-
-
 def published(source: MemorySource, blob: bytes = BLOB) -> PackedLayer:
     return PackedLayer(source.add_blob(blob), "docs")
 
 
-def place_of(root: Path, layer: PackedLayer) -> Path:
-    digest = layer.descriptor.digest
-    return root / "orasfs" / "layers" / digest.algorithm / digest.hex
-
-
 async def until_made(root: Path, layer: PackedLayer) -> Path:
-    place = place_of(root, layer)
+    place = place_of(root, layer.descriptor)
     await until(lambda: pointfile.size_of(place) is not None)
     return place / pointfile.NAME
-
-
-def evict(root: Path) -> None:
-    for found in (*root.glob("orasfs/layers/*/*/slab"), *root.glob("blobs/*/*")):
-        found.unlink()
 
 
 async def evicted(root: Path, source: MemorySource) -> PackedLayer:
     """Pass a layer, have its points, and let its bytes go."""
     layer = published(source)
-    async with repository_at(root, source) as repository:
+    async with repository_at(root, source, MAKING) as repository:
         await repository.open_layer(layer)
         await until_made(root, layer)
-    evict(root)
-    source.streams.clear()
-    source.bytes_sent = 0
+    forget_bytes(root)
+    source.forget_requests()
     return layer
 
 
@@ -109,7 +91,7 @@ async def check(repository: CachedRepository, layer: PackedLayer, name: str) -> 
 async def test_one_file_of_one_long_member_is_read_without_the_rest(tmp_path: Path) -> None:
     source = MemorySource()
     layer = await evicted(tmp_path, source)
-    async with repository_at(tmp_path, source) as repository:
+    async with repository_at(tmp_path, source, MAKING) as repository:
         await check(repository, layer, "docs/07")
         (asked,) = source.streams
         assert asked.stop is not None
@@ -119,14 +101,14 @@ async def test_one_file_of_one_long_member_is_read_without_the_rest(tmp_path: Pa
             await check(repository, layer, name)
         assert source.bytes_sent < 1.2 * len(BLOB), "nothing is fetched twice but edges"
     source.open_error = ConnectionRefused("down")
-    async with repository_at(tmp_path, source) as repository:
+    async with repository_at(tmp_path, source, MAKING) as repository:
         await check(repository, layer, "docs/07")
 
 
 async def test_points_are_used_by_the_mount_that_made_them(tmp_path: Path) -> None:
     source = MemorySource()
     layer = published(source)
-    async with repository_at(tmp_path, source) as repository:
+    async with repository_at(tmp_path, source, MAKING) as repository:
         opened = await repository.open_layer(layer)
         await until_made(tmp_path, layer)
         assert isinstance(opened, OpenLayer)
@@ -136,11 +118,9 @@ async def test_points_are_used_by_the_mount_that_made_them(tmp_path: Path) -> No
 async def test_flipped_bit_is_found_and_the_layer_is_passed_again(tmp_path: Path) -> None:
     source = MemorySource()
     layer = await evicted(tmp_path, source)
-    wrong = bytearray(BLOB)
-    wrong[len(wrong) // 2] ^= 4
-    source.served[layer.descriptor.digest] = bytes(wrong)
+    source.served[layer.descriptor.digest] = flipped(BLOB)
     failed = set()
-    async with repository_at(tmp_path, source) as repository:
+    async with repository_at(tmp_path, source, MAKING) as repository:
         for name in FILES:
             try:
                 await check(repository, layer, name)
@@ -149,7 +129,7 @@ async def test_flipped_bit_is_found_and_the_layer_is_passed_again(tmp_path: Path
     assert failed, "nobody is given what another source would not have"
     assert source.streams[-1].stop is None
     source.served.clear()
-    async with repository_at(tmp_path, source) as repository:
+    async with repository_at(tmp_path, source, MAKING) as repository:
         for name in FILES:
             await check(repository, layer, name)
 
@@ -158,15 +138,14 @@ async def test_flipped_bit_is_found_and_the_layer_is_passed_again(tmp_path: Path
 async def test_damaged_points_are_not_used_and_made_again(tmp_path: Path, damage: str) -> None:
     source = MemorySource()
     layer = await evicted(tmp_path, source)
-    path = place_of(tmp_path, layer) / pointfile.NAME
+    path = place_of(tmp_path, layer.descriptor) / pointfile.NAME
     right = path.read_bytes()
     path.unlink()
     if damage == "flipped":
-        place = len(right) // 2
-        path.write_bytes(right[:place] + bytes([right[place] ^ 1]) + right[place + 1 :])
+        path.write_bytes(flipped(right))
     elif damage == "truncated":
         path.write_bytes(right[:-100])
-    async with repository_at(tmp_path, source) as repository:
+    async with repository_at(tmp_path, source, MAKING) as repository:
         for name in FILES:
             await check(repository, layer, name)
         assert source.streams[-1].stop is None, "it was passed again"
@@ -188,10 +167,10 @@ async def considered(
         ranging = Ranging(nursery, limiter, Counters(), threading.Event())
         making = SeekPoints(ContentStore(root, room), ranging, points)
         for _ in range(2):
-            making.consider(opened, place_of(root, layer))
+            making.consider(opened, place_of(root, layer.descriptor))
     room.ledger.close()
     assert not left_in(root)
-    return place_of(root, layer)
+    return place_of(root, layer.descriptor)
 
 
 async def test_layer_without_points_is_looked_at_once(tmp_path: Path) -> None:
@@ -241,12 +220,12 @@ async def test_making_ends_with_the_mount_and_leaves_nothing(
     monkeypatch.setattr(points, "_PROGRAM", held_program())
     source = MemorySource()
     layer = published(source)
-    async with repository_at(tmp_path, source) as repository:
+    async with repository_at(tmp_path, source, MAKING) as repository:
         await repository.open_layer(layer)
         await until(lambda: bool(makers_of(os.getpid())))
     assert not makers_of(os.getpid())
     assert not left_in(tmp_path)
-    assert pointfile.size_of(place_of(tmp_path, layer)) is None
+    assert pointfile.size_of(place_of(tmp_path, layer.descriptor)) is None
 
 
 def held_program() -> tuple[str, ...]:
@@ -260,13 +239,14 @@ import sys, trio
 from pathlib import Path
 from orasfs.store import points
 from tests.store import test_points
+from tests.support.caches import repository_at
 from tests.fakes.source import MemorySource
 
 async def main():
     source = MemorySource()
     layer = test_points.published(source, Path(sys.argv[2]).read_bytes())
     points._PROGRAM = test_points.held_program()
-    async with test_points.repository_at(Path(sys.argv[1]), source) as repository:
+    async with repository_at(Path(sys.argv[1]), source, test_points.MAKING) as repository:
         await repository.open_layer(layer)
         print("opened", flush=True)
         await trio.sleep_forever()
@@ -293,7 +273,7 @@ async def test_no_process_outlives_a_daemon_that_is_killed(tmp_path: Path) -> No
     assert not [*root.rglob(pointfile.NAME)]
     source = MemorySource()
     layer = published(source)
-    async with repository_at(root, source) as repository:
+    async with repository_at(root, source, MAKING) as repository:
         await check(repository, layer, "docs/07")
         await until_made(root, layer)
     assert not left_in(root), "what it left is swept"

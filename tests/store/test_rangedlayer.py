@@ -16,7 +16,9 @@ from orasfs.store.repository import CachedRepository
 from orasfs.tree import restarts
 from orasfs.tree.node import PackedLayer
 from tests.fakes.source import MemorySource
-from tests.store.test_passing import content, directory, file, repository_at, tar_of
+from tests.support.archives import directory, files, tar_of
+from tests.support.caches import LAZY, content, forget_bytes, repository_at
+from tests.support.content import flipped
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -26,7 +28,7 @@ else:
 MIB = 1 << 20
 FILES = {f"docs/{number:02}": os.urandom(700_000) for number in range(8)}
 FILES["docs/large"] = os.urandom(3 * MIB)
-TAR = tar_of(directory("docs"), *(file(name, data) for name, data in FILES.items()))
+TAR = tar_of(directory("docs"), *files(FILES))
 
 
 def pieces() -> list[bytes]:
@@ -47,23 +49,13 @@ BLOBS = {
 }
 
 
-def evict(root: Path, *, keep_blob: bool = False) -> None:
-    """Take all bytes of layers out of the cache, and leave indexes."""
-    for found in root.glob("orasfs/layers/*/*/slab"):
-        found.unlink()
-    for found in root.glob("blobs/*/*"):
-        if not (keep_blob and found.stat().st_size == len(BLOBS["plain"])):
-            found.unlink()
-
-
 async def evicted(root: Path, source: MemorySource, form: str) -> PackedLayer:
     """Unpack a layer, and let its bytes go."""
     layer = PackedLayer(source.add_blob(BLOBS[form]), "docs")
-    async with repository_at(root, source) as (repository, _):
+    async with repository_at(root, source, LAZY) as repository:
         await repository.open_layer(layer)
-    evict(root)
-    source.streams.clear()
-    source.bytes_sent = 0
+    forget_bytes(root)
+    source.forget_requests()
     return layer
 
 
@@ -76,7 +68,7 @@ async def check(repository: CachedRepository, layer: PackedLayer, name: str) -> 
 async def test_one_file_is_read_without_the_rest(tmp_path: Path, form: str) -> None:
     source = MemorySource()
     layer = await evicted(tmp_path, source, form)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with repository_at(tmp_path, source, LAZY) as repository:
         await check(repository, layer, "docs/05")
         (asked,) = source.streams
         assert asked.stop is not None
@@ -85,7 +77,7 @@ async def test_one_file_is_read_without_the_rest(tmp_path: Path, form: str) -> N
         assert len(source.streams) == 1, "it is kept"
         await check(repository, layer, "docs/large")
     source.open_error = ConnectionRefused("down")
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with repository_at(tmp_path, source, LAZY) as repository:
         await check(repository, layer, "docs/large")
 
 
@@ -93,7 +85,7 @@ async def test_one_file_is_read_without_the_rest(tmp_path: Path, form: str) -> N
 async def test_all_files_are_read_side_by_side(tmp_path: Path, form: str) -> None:
     source = MemorySource()
     layer = await evicted(tmp_path, source, form)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with repository_at(tmp_path, source, LAZY) as repository:
         async with trio.open_nursery() as nursery:
             for name in FILES:
                 nursery.start_soon(check, repository, layer, name)
@@ -103,11 +95,9 @@ async def test_all_files_are_read_side_by_side(tmp_path: Path, form: str) -> Non
 async def test_wrong_bytes_fail_and_right_ones_are_taken_then(tmp_path: Path) -> None:
     source = MemorySource()
     layer = await evicted(tmp_path, source, "gzip")
-    wrong = bytearray(BLOBS["gzip"])
-    wrong[len(wrong) // 2] ^= 4
-    source.served[layer.descriptor.digest] = bytes(wrong)
+    source.served[layer.descriptor.digest] = flipped(BLOBS["gzip"])
     failed = set()
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with repository_at(tmp_path, source, LAZY) as repository:
         for name in FILES:
             try:
                 await check(repository, layer, name)
@@ -129,7 +119,7 @@ async def test_layer_is_passed_again_where_parts_cannot_be_had(
     source.is_trusted = reason != "mirrors"
     if reason == "no table":
         damage(tmp_path)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with repository_at(tmp_path, source, LAZY) as repository:
         for name in FILES:
             await check(repository, layer, name)
     # From byte 0 on the whole is as good as a range; then it is found out.
@@ -145,11 +135,11 @@ def damage(root: Path) -> None:
 async def test_blob_that_stayed_is_read_instead_of_the_network(tmp_path: Path) -> None:
     source = MemorySource()
     layer = PackedLayer(source.add_blob(BLOBS["plain"]), "docs")
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with repository_at(tmp_path, source, LAZY) as repository:
         await repository.open_layer(layer)
-    evict(tmp_path, keep_blob=True)
+    forget_bytes(tmp_path, layer.descriptor.digest)
     source.open_error = ConnectionRefused("down")
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with repository_at(tmp_path, source, LAZY) as repository:
         for name in FILES:
             await check(repository, layer, name)
 
@@ -157,7 +147,7 @@ async def test_blob_that_stayed_is_read_instead_of_the_network(tmp_path: Path) -
 async def test_reading_on_takes_few_requests(tmp_path: Path) -> None:
     source = MemorySource()
     layer = await evicted(tmp_path, source, "zstd")
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with repository_at(tmp_path, source, LAZY) as repository:
         for name in FILES:
             await check(repository, layer, name)
     assert len(source.streams) <= 6
@@ -177,7 +167,7 @@ async def test_blob_that_tells_wrong_places_is_passed_again(tmp_path: Path) -> N
         layer = await evicted(tmp_path, source, "wrong")
     finally:
         del BLOBS["wrong"]
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with repository_at(tmp_path, source, LAZY) as repository:
         for name in FILES:
             await check(repository, layer, name)
     assert source.streams[-1].stop is None
@@ -188,7 +178,7 @@ async def test_failure_that_nobody_foresaw_is_the_readers_and_not_the_mounts(
 ) -> None:
     source = MemorySource()
     layer = await evicted(tmp_path, source, "gzip")
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with repository_at(tmp_path, source, LAZY) as repository:
         source.open_error = ZeroDivisionError()  # type: ignore[assignment]  # on purpose
         with pytest.raises(ZeroDivisionError):
             await check(repository, layer, "docs/00")

@@ -17,7 +17,7 @@ from orasfs.tree.node import PackedLayer
 from orasfs.tree.toc import TocForm, estargz_start, find_toc
 from tests.conftest import ExpectLog
 from tests.fakes.source import MemorySource
-from tests.store.test_passing import repository_at
+from tests.support.caches import lazy_at
 from tests.support.seekable import (
     FIRST_FILE,
     LARGE_FILE,
@@ -65,7 +65,7 @@ async def test_layer_shows_what_is_expected_and_is_read_by_ranges(
 ) -> None:
     source = MemorySource()
     layer = image_layer(source, tag)
-    async with repository_at(tmp_path, source, verify) as (repository, _):
+    async with lazy_at(tmp_path, source, verify=verify) as (repository, _):
         opened = await repository.open_layer(layer)
         assert await described(opened) == expected()
         assert all(request.stop is not None for request in source.streams)
@@ -77,7 +77,7 @@ async def test_layer_shows_what_is_expected_and_is_read_by_ranges(
 async def test_first_file_takes_two_requests_and_little_else(tmp_path: Path, tag: str) -> None:
     source = MemorySource()
     layer = image_layer(source, tag)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         opened = await repository.begin_layer(layer)
         assert await content(opened, FIRST_FILE) == b"#!/bin/sh\necho hi\n"  # type: ignore[arg-type]
     assert len(source.streams) == 2
@@ -88,11 +88,11 @@ async def test_first_file_takes_two_requests_and_little_else(tmp_path: Path, tag
 async def test_what_was_read_is_there_without_the_network(tmp_path: Path, tag: str) -> None:
     source = MemorySource()
     layer = image_layer(source, tag)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         whole = await content(await repository.open_layer(layer), LARGE_FILE)
     source.open_error = ConnectionRefused("down")
     source.is_trusted = False  # as one that is never asked
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         opened = await repository.open_layer(layer)
         assert await content(opened, LARGE_FILE) == whole
         with pytest.raises(ConnectionRefused):
@@ -104,7 +104,7 @@ async def test_source_that_is_not_trusted_is_asked_for_no_parts(tmp_path: Path, 
     source = MemorySource()
     source.is_trusted = False
     layer = image_layer(source, tag)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         assert await described(await repository.open_layer(layer)) == expected()
     assert [request.stop for request in source.streams] == [None]
 
@@ -113,11 +113,11 @@ async def test_source_that_is_not_trusted_is_asked_for_no_parts(tmp_path: Path, 
 async def test_damage_on_the_disk_is_mended_from_the_network(tmp_path: Path, tag: str) -> None:
     source = MemorySource()
     layer = image_layer(source, tag)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         whole = await content(await repository.open_layer(layer), LARGE_FILE)
     damage(tmp_path)
     before = len(source.streams)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         assert await content(await repository.open_layer(layer), LARGE_FILE) == whole
     assert len(source.streams) == before + 1
 
@@ -126,7 +126,7 @@ async def test_damage_on_the_disk_is_mended_from_the_network(tmp_path: Path, tag
 async def test_wrong_bit_in_a_chunk_fails_that_chunk_only(tmp_path: Path, tag: str) -> None:
     source = MemorySource()
     layer = image_layer(source, tag)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         opened = await repository.open_layer(layer)
         flip(source, layer.descriptor, 1000)
         for _ in range(2):
@@ -156,15 +156,15 @@ async def test_wrong_bit_in_the_table_or_its_footer_shows_nothing_wrong(
     layer = image_layer(source, tag)
     flip(source, layer.descriptor, place(layer.descriptor))
     if (tag, place) == ("image-zstd-chunked", footer):  # the manifest tells all that is in it
-        async with repository_at(tmp_path, source) as (repository, _):
+        async with lazy_at(tmp_path, source) as (repository, _):
             assert await described(await repository.open_layer(layer)) == expected()
         return
     expect_log(logging.WARNING, "layer is read whole")
-    async with repository_at(tmp_path, source, lazy_bytes=1 << 30) as (repository, _):
+    async with lazy_at(tmp_path, source, lazy_bytes=1 << 30) as (repository, _):
         with pytest.raises(OrasfsError):  # the whole layer is not what its digest says, either
             await repository.open_layer(layer)
     source.served.clear()
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         assert await described(await repository.open_layer(layer)) == expected()
 
 
@@ -184,7 +184,7 @@ async def test_layer_with_a_table_of_no_use_is_read_whole(
         descriptor = dataclasses.replace(layer.descriptor, annotations=annotations)
         layer = dataclasses.replace(layer, descriptor=descriptor)
     expect_log(logging.WARNING, "layer is read whole")
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         for _ in range(2):
             assert await described(await repository.open_layer(layer)) == expected()
     assert len(source.streams) == 2
@@ -196,7 +196,7 @@ async def test_annotations_of_today_are_known_too(tmp_path: Path) -> None:
     renamed = {key.replace(OLD, NEW): value for key, value in layer.descriptor.annotations.items()}
     assert NEW in next(iter(renamed))
     descriptor = dataclasses.replace(layer.descriptor, annotations=renamed)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         opened = await repository.open_layer(PackedLayer(descriptor, "", has_whiteouts=True))
         assert await content(opened, FIRST_FILE)
     assert source.bytes_sent < 40_000
@@ -208,7 +208,7 @@ async def test_layer_without_annotations_is_read_whole(tmp_path: Path) -> None:
     layer = image_layer(source, "image-estargz")
     bare = dataclasses.replace(layer.descriptor, annotations={})
     assert estargz_start(source.blobs[bare.digest][-51:], bare.size)
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         opened = await repository.open_layer(PackedLayer(bare, "", has_whiteouts=True))
         assert await described(opened) == expected()
     assert [request.stop for request in source.streams] == [None]
@@ -217,7 +217,7 @@ async def test_layer_without_annotations_is_read_whole(tmp_path: Path) -> None:
 async def test_chunks_are_served_where_the_disk_cannot_be_written(tmp_path: Path) -> None:
     source = MemorySource()
     layer = image_layer(source, "image-estargz")
-    async with repository_at(tmp_path, source) as (repository, _):
+    async with lazy_at(tmp_path, source) as (repository, _):
         opened = await repository.open_layer(layer)
         parts = tmp_path / "orasfs" / "layers" / "sha256" / layer.descriptor.digest.hex / "parts"
         parts.mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,7 @@ from orasfs.tree.layers import Layer, PassingLayer
 from orasfs.tree.partialindex import NotKnownYet
 
 BRIEF = CacheOptions(failure_seconds=0.05)  # what failed may be tried again at once
+LAZY = replace(BRIEF, lazy_bytes=1000)  # and nearly all is served before it is verified
 _SECONDS = 60.0
 
 
@@ -46,6 +48,17 @@ async def repository_at(
     """Have a repository behind a cache in a directory."""
     async with cache_at(root, options, on_mismatch) as cache:
         yield cache.repository(source, "host", "a")
+
+
+@asynccontextmanager
+async def lazy_at(
+    root: Path, source: Source, **changes: object
+) -> AsyncIterator[tuple[CachedRepository, list[Digest]]]:
+    """Have a repository that shows what passes, and the digests of what it had to take back."""
+    told: list[Digest] = []
+    options = replace(LAZY, **changes)  # type: ignore[arg-type]  # what a test asks for
+    async with repository_at(root, source, options, told.append) as repository:
+        yield repository, told
 
 
 async def content(layer: PassingLayer | Layer, path: str) -> bytes:
@@ -85,7 +98,9 @@ def place_of(root: Path, layer: Descriptor) -> Path:
     return root / "orasfs" / "layers" / layer.digest.algorithm / layer.digest.hex
 
 
-def forget_bytes(root: Path) -> None:
-    """Take blobs and slabs out of a cache, as eviction does; indexes stay."""
+def forget_bytes(root: Path, *kept: Digest) -> None:
+    """Take blobs and slabs out of a cache, as eviction does; indexes stay, and blobs `kept`."""
+    names = {digest.hex for digest in kept}
     for found in (*root.glob("orasfs/layers/*/*/slab"), *root.glob("blobs/*/*")):
-        found.unlink()
+        if found.name not in names:
+            found.unlink()

@@ -1,4 +1,4 @@
-"""Contents of blobs to be pushed, as `orasfs.oci.storage.BlobContent`."""
+"""Contents of blobs: as `orasfs.oci.storage.BlobContent` to be pushed, and damaged ones."""
 
 import io
 from dataclasses import dataclass, field
@@ -26,6 +26,14 @@ class Memory:
     def open(self) -> BinaryIO:
         self.opened += 1
         return io.BytesIO(self.content)
+
+
+def flipped(content: bytes, *places: int) -> bytes:
+    """Return content with a bit changed at each place, or in the middle, as a bad disk does."""
+    wrong = bytearray(content)
+    for place in places or (len(content) // 2,):
+        wrong[place] ^= 4
+    return bytes(wrong)
 
 
 def ignore(_: int) -> None:

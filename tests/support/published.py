@@ -23,7 +23,7 @@ from orasfs.tree.layerindex import (
     RECORD,
 )
 from orasfs.tree.tar import TarScanner
-from tests.store.test_passing import directory, file, link, tar_of
+from tests.support.archives import directory, files, link, tar_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -37,7 +37,7 @@ FILES["docs/small"] = b"small"
 TAR = tar_of(
     directory("docs"),
     directory("docs/sub"),
-    *(file(name, data) for name, data in FILES.items()),
+    *files(FILES),
     link("docs/link", "small"),
 )
 

@@ -14,7 +14,7 @@ from orasfs.staging.layerblob import Compression
 from orasfs.tree import publishedindex
 from orasfs.tree.layerindex import RECORD, LayerIndex
 from orasfs.tree.publishedindex import decode, encode, fingerprint
-from tests.store.test_passing import Add, directory, file, link, tar_of
+from tests.support.archives import Add, directory, file, link, tar_of
 from tests.support.published import (
     FILES,
     Parts,
