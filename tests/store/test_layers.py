@@ -3,11 +3,7 @@
 import gc
 import gzip
 import hashlib
-import io
 import os
-import tarfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,33 +22,19 @@ from orasfs.errors import (
 )
 from orasfs.oci.digest import Digest
 from orasfs.store import disk
-from orasfs.store.cache import Cache
 from orasfs.store.openlayer import OpenLayer
-from orasfs.store.options import CacheOptions
-from orasfs.store.repository import CachedRepository
 from orasfs.tree.layers import Layer
 from orasfs.tree.node import PackedLayer
 from tests.fakes.source import MemorySource
+from tests.support import caches
+from tests.support.archives import file, files, link, tar_of
+from tests.support.caches import place_of, repository_at
 
 FILES = {"docs/a.txt": b"hello", "docs/sub/zeros": bytes(300_000), "docs/big": os.urandom(500_000)}
 
 
-def make_tar(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-        for name, target in (links or {}).items():
-            link = tarfile.TarInfo(name)
-            link.type = tarfile.SYMTYPE
-            link.linkname = target
-            archive.addfile(link)
-    return buffer.getvalue()
-
-
-TAR = make_tar(FILES)
+TAR = tar_of(*files(FILES))
+OUTWARD = tar_of(*files(FILES), link("docs/out", "../../etc/passwd"))
 BLOBS = {
     "gzip": gzip.compress(TAR, 1),
     "zstd": zstd.compress(TAR),
@@ -71,29 +53,8 @@ def packed(
     return PackedLayer(source.add_blob(blob), root, content_digest, has_whiteouts)
 
 
-@asynccontextmanager
-async def repository_at(root: Path, source: MemorySource) -> AsyncIterator[CachedRepository]:
-    async with trio.open_nursery() as nursery:
-        cache = Cache(root, nursery, options=CacheOptions(failure_seconds=0.05))
-        with trio.fail_after(30):
-            yield cache.repository(source, "host", "a")
-            await cache.aclose()
-        nursery.cancel_scope.cancel()
-
-
 async def contents(layer: Layer) -> dict[str, bytes]:
-    found = {}
-    for name in FILES:
-        ordinal = layer.index.locate(name)
-        assert ordinal is not None, name
-        reader = layer.open_member(ordinal)
-        found[name] = await reader.read(0, reader.size)
-        reader.close()
-    return found
-
-
-def directory_of(root: Path, layer: PackedLayer) -> Path:
-    return root / "orasfs/layers/sha256" / layer.descriptor.digest.hex
+    return await caches.contents(layer, FILES)
 
 
 @pytest.mark.parametrize("kind", sorted(BLOBS))
@@ -107,7 +68,7 @@ async def test_members_are_what_was_packed(tmp_path: Path, kind: str) -> None:
         assert opened.index.tar_size == len(TAR)
         assert repository.layer_now(layer) is opened
         assert await repository.open_layer(layer) is opened
-    assert sorted(path.name for path in directory_of(tmp_path, layer).iterdir()) == [
+    assert sorted(path.name for path in place_of(tmp_path, layer.descriptor).iterdir()) == [
         "index",
         "slab",
         "summary",
@@ -153,7 +114,7 @@ async def test_damaged_parts_are_rebuilt(tmp_path: Path, part: str, damage: str)
     layer = packed(source, BLOBS["gzip"])
     async with repository_at(tmp_path, source) as repository:
         await repository.open_layer(layer)
-    path = directory_of(tmp_path, layer) / part
+    path = place_of(tmp_path, layer.descriptor) / part
     content = path.read_bytes()
     path.unlink()
     if damage == "truncated":
@@ -176,7 +137,7 @@ async def test_damaged_parts_are_rebuilt(tmp_path: Path, part: str, damage: str)
 
 async def test_zeros_take_no_disk(tmp_path: Path) -> None:
     source = MemorySource()
-    layer = packed(source, gzip.compress(make_tar({"docs/zeros": bytes(64 << 20)}), 9))
+    layer = packed(source, gzip.compress(tar_of(file("docs/zeros", bytes(64 << 20))), 9))
     async with repository_at(tmp_path, source) as repository:
         opened = await repository.open_layer(layer)
         ordinal = opened.index.locate("docs/zeros")
@@ -207,7 +168,7 @@ async def test_tar_of_another_digest_is_a_mismatch(tmp_path: Path, algorithm: st
 
 async def test_layer_that_would_leave_its_title_is_refused(tmp_path: Path) -> None:
     source = MemorySource()
-    layer = packed(source, gzip.compress(make_tar(FILES, {"docs/out": "../../etc/passwd"})))
+    layer = packed(source, gzip.compress(OUTWARD))
     async with repository_at(tmp_path, source) as repository:
         for _ in range(2):
             with pytest.raises(ContentRefused):
@@ -219,7 +180,7 @@ async def test_layer_that_would_leave_its_title_is_refused(tmp_path: Path) -> No
 
 async def test_image_layer_is_not_judged_by_a_title(tmp_path: Path) -> None:
     source = MemorySource()
-    blob = gzip.compress(make_tar(FILES, {"docs/out": "../../etc/passwd"}))
+    blob = gzip.compress(OUTWARD)
     layer = packed(source, blob, has_whiteouts=True)
     async with repository_at(tmp_path, source) as repository:
         assert await contents(await repository.open_layer(layer)) == FILES
@@ -276,7 +237,7 @@ async def test_full_disk_leaves_nothing_behind(
             patch.setattr(disk, "write_fully", fill)
             with pytest.raises(StorageFull):
                 await repository.open_layer(layer)
-        assert not directory_of(tmp_path, layer).exists()
+        assert not place_of(tmp_path, layer.descriptor).exists()
         assert list((tmp_path / "ingest").glob("*.tmp")) == []
         assert await contents(await repository.open_layer(layer)) == FILES
 
@@ -311,7 +272,7 @@ async def test_wrong_layer_blob_is_never_unpacked(tmp_path: Path) -> None:
     async with repository_at(tmp_path, source) as repository:
         with pytest.raises(ContentMismatch):
             await repository.open_layer(layer)
-    assert not directory_of(tmp_path, layer).exists()
+    assert not place_of(tmp_path, layer.descriptor).exists()
 
 
 async def test_who_waits_for_a_check_that_is_stopped_is_told_in_words(tmp_path: Path) -> None:

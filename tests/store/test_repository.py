@@ -1,8 +1,7 @@
 """The cached repository, made by the cache, on an in-memory source."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from orasfs.store.layout import LayoutRegistry
 from orasfs.store.options import CacheOptions
 from orasfs.vfs.ports import Repository
 from tests.fakes.source import MemorySource
+from tests.support.caches import cache_at
 from tests.support.golden import GOLDEN
 
 ExpectLog = Callable[[int, str], None]
@@ -36,16 +36,6 @@ MANIFEST = (
     % (str(Digest.of(b"{}")).encode())
 )
 OTHER = MANIFEST.replace(b"a/b", b"c/d")
-
-
-@asynccontextmanager
-async def cache_at(root: Path, options: CacheOptions | None = None) -> AsyncIterator[Cache]:
-    async with trio.open_nursery() as nursery:
-        cache = Cache(root, nursery, options=options)
-        with trio.fail_after(20):
-            yield cache
-            await cache.aclose()
-        nursery.cancel_scope.cancel()
 
 
 async def test_cached_repository_is_what_the_filesystem_asks_for(tmp_path: Path) -> None:

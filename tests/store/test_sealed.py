@@ -1,15 +1,12 @@
 """A layer is read before the disk has it; it has its names afterwards, or nothing has."""
 
 import errno
-import io
 import logging
 import random
 import signal
 import subprocess
 import sys
-import tarfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,60 +15,37 @@ import trio
 from orasfs.errors import ConnectionBroken
 from orasfs.store import unpack
 from orasfs.store.budget import Budget
-from orasfs.store.cache import Cache
 from orasfs.store.options import CacheOptions
 from orasfs.store.pending import Patience
 from orasfs.tree.layers import Layer
 from orasfs.tree.node import PackedLayer
 from tests.conftest import ExpectLog
 from tests.fakes.source import MemorySource
+from tests.support import caches
+from tests.support.archives import files, tar_of
+from tests.support.caches import cache_at
 
 ROOT = Path(__file__).parent.parent.parent
 NEVER = Patience(quiet_seconds=1e6, most_seconds=1e6)  # by itself
+UNNAMED = CacheOptions(lazy_bytes=1 << 20, patience=NEVER)
 
 
-def files() -> dict[str, bytes]:
+def made() -> dict[str, bytes]:
     chance = random.Random(7)  # noqa: S311 - the same bytes in both processes
     large = {f"docs/large{number}": chance.randbytes(2 << 20) for number in range(2)}
     return {"docs/small": chance.randbytes(1000), **large, "docs/last": b"end"}
 
 
-FILES = files()
+FILES = made()
 
 
 def published() -> tuple[MemorySource, PackedLayer]:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in FILES.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
     source = MemorySource()
-    return source, PackedLayer(source.add_blob(buffer.getvalue()), "docs", None)
-
-
-@asynccontextmanager
-async def cache_at(
-    root: Path, patience: Patience = NEVER, budget: Budget | None = None
-) -> AsyncIterator[Cache]:
-    options = CacheOptions(lazy_bytes=1 << 20, patience=patience, budget=budget)
-    async with trio.open_nursery() as nursery:
-        cache = Cache(root, nursery, options=options)
-        with trio.fail_after(30):
-            yield cache
-            await cache.aclose()
-        nursery.cancel_scope.cancel()
+    return source, PackedLayer(source.add_blob(tar_of(*files(FILES))), "docs", None)
 
 
 async def contents(layer: Layer) -> dict[str, bytes]:
-    found = {}
-    for name in FILES:
-        ordinal = layer.index.locate(name)
-        assert ordinal is not None, name
-        reader = layer.open_member(ordinal)
-        found[name] = reader.read_now(0, reader.size) or await reader.read(0, reader.size)
-        reader.close()
-    return found
+    return await caches.contents(layer, FILES)
 
 
 def named(root: Path) -> list[str]:
@@ -88,14 +62,14 @@ async def test_layer_is_read_before_it_has_names_and_has_them_when_the_mount_end
     tmp_path: Path,
 ) -> None:
     source, layer = published()
-    async with cache_at(tmp_path) as cache:
+    async with cache_at(tmp_path, UNNAMED) as cache:
         opened = await cache.repository(source, "host", "a").open_layer(layer)
         assert await contents(opened) == FILES
         assert named(tmp_path) == []
     assert named(tmp_path) == ALL
     assert list((tmp_path / "ingest").iterdir()) == []
     source.open_error = ConnectionBroken("away")
-    async with cache_at(tmp_path) as cache:
+    async with cache_at(tmp_path, UNNAMED) as cache:
         opened = await cache.repository(source, "host", "a").open_layer(layer)
         assert await contents(opened) == FILES
     assert len(source.streams) == 1
@@ -105,7 +79,7 @@ async def test_layer_without_names_is_not_unpacked_anew_when_nobody_uses_it(
     tmp_path: Path,
 ) -> None:
     source, layer = published()
-    async with cache_at(tmp_path) as cache:
+    async with cache_at(tmp_path, UNNAMED) as cache:
         repository = cache.repository(source, "host", "a")
         assert await contents(await repository.open_layer(layer)) == FILES
         cache._layers.relax()
@@ -117,14 +91,14 @@ async def test_layer_without_names_is_not_unpacked_anew_when_nobody_uses_it(
 
 async def test_layer_that_is_fetched_has_its_names(tmp_path: Path) -> None:
     source, layer = published()
-    async with cache_at(tmp_path) as cache:
+    async with cache_at(tmp_path, UNNAMED) as cache:
         await cache.repository(source, "host", "a").complete_layer(layer)
         assert named(tmp_path) == ALL
 
 
 async def test_blob_that_is_fetched_has_its_name(tmp_path: Path) -> None:
     source, layer = published()
-    async with cache_at(tmp_path) as cache:
+    async with cache_at(tmp_path, UNNAMED) as cache:
         repository = cache.repository(source, "host", "a")
         opened = await repository.open_blob(layer.descriptor)
         assert len(await opened.read(0, opened.size)) == layer.descriptor.size
@@ -138,7 +112,8 @@ async def test_blob_that_is_fetched_has_its_name(tmp_path: Path) -> None:
 async def test_what_has_no_name_gets_it_when_its_room_is_needed(tmp_path: Path) -> None:
     source, layer = published()
     other = source.add_blob(random.Random(8).randbytes(6 << 20))  # noqa: S311 - data
-    async with cache_at(tmp_path, budget=Budget(size=14 << 20)) as cache:
+    options = replace(UNNAMED, budget=Budget(size=14 << 20))
+    async with cache_at(tmp_path, options) as cache:
         repository = cache.repository(source, "host", "a")
         opened = await repository.open_layer(layer)
         assert await contents(opened) == FILES
@@ -161,7 +136,7 @@ async def test_layer_that_the_disk_refuses_late_is_read_and_unpacked_anew(
 
     monkeypatch.setattr(unpack.Draft, "publish", refuse_once)
     source, layer = published()
-    async with cache_at(tmp_path) as cache:
+    async with cache_at(tmp_path, UNNAMED) as cache:
         repository = cache.repository(source, "host", "a")
         opened: Layer | None = await repository.open_layer(layer)
         assert opened is not None
@@ -178,7 +153,7 @@ async def test_layer_that_the_disk_refuses_late_is_read_and_unpacked_anew(
 async def read_and_wait(root: Path) -> None:
     """Read a layer, say so, and wait for the signal."""
     source, layer = published()
-    async with cache_at(root) as cache:
+    async with cache_at(root, UNNAMED) as cache:
         opened = await cache.repository(source, "host", "a").open_layer(layer)
         assert await contents(opened) == FILES
         print("read", flush=True)  # noqa: T201 - what the test waits for
@@ -201,7 +176,7 @@ async def test_killed_before_it_has_names_nothing_wrong_is_left_and_nothing_is_f
         process.send_signal(signal.SIGKILL)
     assert named(tmp_path) == []
     source, layer = published()
-    async with cache_at(tmp_path) as cache:
+    async with cache_at(tmp_path, UNNAMED) as cache:
         opened = await cache.repository(source, "host", "a").open_layer(layer)
         assert await contents(opened) == FILES
     assert source.bytes_sent == 0, "the whole blob had been left"

@@ -1,10 +1,8 @@
 """A pass over a layer: what it writes, whatever the steps, and what memory it takes."""
 
-import io
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -18,36 +16,19 @@ from orasfs.store.cas import ContentStore
 from orasfs.store.unpacker import Unpacker
 from orasfs.tree import indexbuilder
 from orasfs.tree.partialindex import PartialIndex
+from tests.support.archives import files, tar_of
 from tests.support.layers import packed_layer
+from tests.support.passes import finish, unpacker_of
 
 MEMBERS = int(os.environ.get("ORASFS_LAYER_MEMBERS", "20000"))
 _FIXED_MEBIBYTES = 16
 _BYTES_PER_MEMBER = 125
 
 
-def tar_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
 def begin(directory: Path, blob: bytes) -> Unpacker:
     path = directory / "blob"
     path.write_bytes(blob)
-    store = ContentStore(directory)
-    return Unpacker(os.open(path, os.O_RDONLY), store, "sha256", lambda: None)
-
-
-def finish(unpacker: Unpacker, directory: Path) -> None:
-    sealed = unpacker.seal(directory)
-    unpacker.close()
-    os.close(sealed.unpacked.slab_fd)
-    sealed.publish()
-    sealed.close(keep=False)
+    return unpacker_of(path, directory)
 
 
 def content(directory: Path, opened: unpack.Unpacked, path: str) -> bytes:
@@ -75,24 +56,24 @@ def test_files_are_what_was_packed_whatever_the_steps(
 ) -> None:
     monkeypatch.setattr(indexbuilder, "OWN_BLOB_BYTES", 20_000)
     directory = tmp_path_factory.mktemp("unpacker")
-    files = {f"d/{number}": each for number, each in enumerate(contents)}
-    blob = tar_of(files)
+    packed = {f"d/{number}": each for number, each in enumerate(contents)}
+    blob = tar_of(*files(packed))
     unpacker = begin(directory, blob)
     for stop in (*range(step, len(blob), step), len(blob)):
         unpacker.feed(stop)
         assert unpacker.position == stop
-    finish(unpacker, directory / "layer")
+    finish(unpacker, directory / "layer").close(keep=False)
     opened = unpack.open_unpacked(directory / "layer")
     assert opened is not None
     assert opened.tar_digests == (Digest.of(blob),)
-    assert {path: content(directory, opened, path) for path in files} == files
+    assert {path: content(directory, opened, path) for path in packed} == packed
     assert opened.index.slab_size == sum(len(each) for each in contents if len(each) < 20_000)
     assert opened.index.blobs == sum(len(each) >= 20_000 for each in contents)
     os.close(opened.slab_fd)
 
 
 def test_half_a_pass_leaves_no_name_behind(tmp_path: Path) -> None:
-    blob = tar_of({"a": b"1", "large": bytes(3 << 20), "b": b"2"})
+    blob = tar_of(*files({"a": b"1", "large": bytes(3 << 20), "b": b"2"}))
     unpacker = begin(tmp_path, blob)
     unpacker.feed(1 << 20)
     unpacker.close()
@@ -101,7 +82,7 @@ def test_half_a_pass_leaves_no_name_behind(tmp_path: Path) -> None:
 
 
 def test_truncated_layer_is_not_finished(tmp_path: Path) -> None:
-    unpacker = begin(tmp_path, tar_of({"a": bytes(5000)})[:3000])
+    unpacker = begin(tmp_path, tar_of(*files({"a": bytes(5000)}))[:3000])
     unpacker.feed(3000)
     with pytest.raises(InvalidContent, match="truncated"):
         unpacker.seal(tmp_path / "layer")
@@ -110,16 +91,16 @@ def test_truncated_layer_is_not_finished(tmp_path: Path) -> None:
 
 
 def test_ordinals_are_the_same_before_and_after_the_end(tmp_path: Path) -> None:
-    files = {f"d{number % 7}/{number * 7919 % 100}": b"x" for number in range(100)}
-    unpacker = begin(tmp_path, tar_of(files))
+    packed = {f"d{number % 7}/{number * 7919 % 100}": b"x" for number in range(100)}
+    unpacker = begin(tmp_path, tar_of(*files(packed)))
     unpacker.feed((tmp_path / "blob").stat().st_size)
     partial = PartialIndex(unpacker.builder, packed_layer("a"))
-    before = {path: partial.locate(path) for path in files}
+    before = {path: partial.locate(path) for path in packed}
     members = {path: partial.member(ordinal) for path, ordinal in before.items()}
-    finish(unpacker, tmp_path / "layer")
+    finish(unpacker, tmp_path / "layer").close(keep=False)
     opened = unpack.open_unpacked(tmp_path / "layer")
     assert opened is not None
-    assert {path: opened.index.locate(path) for path in files} == before
+    assert {path: opened.index.locate(path) for path in packed} == before
     assert {path: opened.index.member(each) for path, each in before.items()} == members
     os.close(opened.slab_fd)
 

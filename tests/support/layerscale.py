@@ -4,15 +4,13 @@ Arguments: a directory, and how many files. Prints the mebibytes of anonymous me
 took at most, and that opening the layer and looking a thousand names up took.
 """
 
-import os
 import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from orasfs.store import unpack
-from orasfs.store.cas import ContentStore
-from orasfs.store.unpacker import Unpacker
+from tests.support.passes import finish, unpacker_of
 
 _PIECE_BYTES = 1 << 20
 _CHECKSUM = slice(148, 156)
@@ -21,7 +19,6 @@ _CHECKSUM = slice(148, 156)
 def main() -> None:
     """Do as the arguments say."""
     directory, count = Path(sys.argv[1]), int(sys.argv[2])
-    store = ContentStore(directory)
     base, peak = _anonymous(), 0
 
     def note() -> None:
@@ -32,12 +29,9 @@ def main() -> None:
     with blob.open("wb") as file:
         for piece in _tar(count):
             file.write(piece)
-    unpacker = Unpacker(os.open(blob, os.O_RDONLY), store, "sha256", note)
+    unpacker = unpacker_of(blob, directory, note)
     unpacker.feed(blob.stat().st_size)
-    sealed = unpacker.seal(directory / "layer")
-    unpacker.close()
-    os.close(sealed.unpacked.slab_fd)
-    sealed.publish()
+    sealed = finish(unpacker, directory / "layer")
     note()
     sealed.close(keep=False)
     del unpacker, sealed
