@@ -378,9 +378,11 @@ async def test_content_of_another_size_is_a_mismatch(tmp_path: Path, served: byt
         await b.downloads.wait_idle()
 
 
-async def test_failure_is_the_readers_own_and_others_read_on(tmp_path: Path) -> None:
+async def test_failure_is_the_readers_own_and_others_read_on(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
     source, descriptor = published()
-    async with bench(tmp_path, replace(OPTIONS, failure_seconds=0.2)) as b:
+    async with bench(tmp_path) as b:
         one, other = [await b.open(descriptor, source) for _ in range(2)]
         assert await one.read(0, 10) == at(0, 10)
         source.open_error = ConnectionBroken("cut")
@@ -392,7 +394,7 @@ async def test_failure_is_the_readers_own_and_others_read_on(tmp_path: Path) -> 
             await one.read(20 * MIB, 10)
         assert len(source.streams) == asked, "not asked again at once"
         source.open_error = None
-        await trio.sleep(0.25)
+        mock_clock.jump(OPTIONS.failure_seconds)
         assert await one.read(20 * MIB, 10) == at(20 * MIB, 10)
         one.close()
         other.close()
@@ -496,7 +498,7 @@ async def test_source_that_turns_out_not_to_be_trusted_is_verified_first(tmp_pat
 
 
 async def test_full_disk_fails_the_readers_and_leaves_no_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
 ) -> None:
     source, descriptor = published()
 
@@ -513,7 +515,7 @@ async def test_full_disk_fails_the_readers_and_leaves_no_bytes(
                 await reader.read(9 * MIB, 10)
             await b.downloads.wait_idle()
         assert list((tmp_path / "ingest").iterdir()) == []
-        await trio.sleep(OPTIONS.failure_seconds)
+        mock_clock.jump(OPTIONS.failure_seconds)
         assert await reader.read(9 * MIB, 10) == at(9 * MIB, 10)
         reader.close()
 

@@ -180,7 +180,7 @@ async def test_wrong_bytes_of_a_small_blob_are_never_served_or_kept(tmp_path: Pa
 
 
 async def test_mismatch_after_lazy_serving_ends_all_readers(
-    tmp_path: Path, expect_log: ExpectLog
+    tmp_path: Path, expect_log: ExpectLog, mock_clock: trio.testing.MockClock
 ) -> None:
     expect_log(logging.ERROR, "wrong bytes were served")
     source = MemorySource()
@@ -205,7 +205,7 @@ async def test_mismatch_after_lazy_serving_ends_all_readers(
         first.close()
         second.close()
         source.served.clear()
-        await trio.sleep(OPTIONS.failure_seconds)
+        mock_clock.jump(OPTIONS.failure_seconds)
         assert await b.read(descriptor, source) == LARGE
 
 
@@ -250,7 +250,9 @@ async def test_wrong_partial_of_an_earlier_run_is_started_over_once(tmp_path: Pa
         assert b.partials() == []
 
 
-async def test_open_reader_recovers_after_a_failed_download(tmp_path: Path) -> None:
+async def test_open_reader_recovers_after_a_failed_download(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
     source = MemorySource()
     source.fail_at = 2_000_000
     source.stream_error = ConnectionBroken("cut")
@@ -265,18 +267,20 @@ async def test_open_reader_recovers_after_a_failed_download(tmp_path: Path) -> N
         assert await reader.read(0, 1_000_000) == LARGE[:1_000_000]
         assert len(source.streams) == 1, "a failure is not asked for again at once"
         source.fail_at = None
-        await trio.sleep(OPTIONS.failure_seconds)
+        mock_clock.jump(OPTIONS.failure_seconds)
         assert await reader.read(100_000, 2_400_000) == LARGE[100_000:2_500_000]
         assert [request.start for request in source.streams] == [0, 2_000_000]
         reader.close()
 
 
-async def test_failure_is_told_to_each_waiter_and_remembered_shortly(tmp_path: Path) -> None:
+async def test_failure_is_told_to_each_waiter_and_remembered_shortly(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
     source = MemorySource()
     descriptor = Descriptor("x/y", Digest.of(SMALL), len(SMALL))
     errors: list[OrasfsError] = []
 
-    async with bench(tmp_path, replace(OPTIONS, failure_seconds=0.3)) as b:
+    async with bench(tmp_path) as b:
 
         async def reader() -> None:
             with pytest.raises(NotFound) as caught:
@@ -289,7 +293,7 @@ async def test_failure_is_told_to_each_waiter_and_remembered_shortly(tmp_path: P
         await reader()
         assert len(source.streams) == 1
         assert len(set(map(id, errors))) == 4
-        await trio.sleep(0.3)
+        mock_clock.jump(OPTIONS.failure_seconds)
         source.add_blob(SMALL)
         assert await b.read(descriptor, source) == SMALL
 
@@ -335,15 +339,18 @@ async def test_large_download_without_readers_stops_after_its_grace(tmp_path: Pa
     assert [request.start for request in source.streams] == [0, 2_000_000]
 
 
-async def test_reader_that_comes_back_within_the_grace_keeps_the_download(tmp_path: Path) -> None:
+async def test_reader_that_comes_back_within_the_grace_keeps_the_download(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
     source = MemorySource()
     source.is_trusted = False
     source.gate_at = 2_000_000
     descriptor = source.add_blob(LARGE)
-    async with bench(tmp_path, replace(OPTIONS, grace_seconds=0.2)) as b:
+    async with bench(tmp_path) as b:
         (await b.open(descriptor, source)).close()
         reader = await b.open(descriptor, source)
-        await trio.sleep(0.25)
+        mock_clock.jump(2 * OPTIONS.grace_seconds)
+        await trio.testing.wait_all_tasks_blocked()
         source.gate.set()
         assert await reader.read(2_900_000, 5) == LARGE[2_900_000:2_900_005]
         reader.close()
@@ -351,13 +358,16 @@ async def test_reader_that_comes_back_within_the_grace_keeps_the_download(tmp_pa
     assert len(source.streams) == 1
 
 
-async def test_small_download_without_readers_runs_to_its_end(tmp_path: Path) -> None:
+async def test_small_download_without_readers_runs_to_its_end(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
     source = MemorySource()
     source.gate_at = 100_000
     descriptor = source.add_blob(SMALL)
     async with bench(tmp_path) as b:
         (await b.open(descriptor, source)).close()
-        await trio.sleep(2 * OPTIONS.grace_seconds)
+        mock_clock.jump(2 * OPTIONS.grace_seconds)
+        await trio.testing.wait_all_tasks_blocked()
         source.gate.set()
         await b.downloads.wait_idle()
         assert b.store.has(descriptor)
@@ -412,7 +422,9 @@ async def test_bug_in_a_source_reaches_the_reader_and_not_the_mount(tmp_path: Pa
             await b.read(descriptor, source)
 
 
-async def test_many_reads_of_one_reader_recover_with_one_new_download(tmp_path: Path) -> None:
+async def test_many_reads_of_one_reader_recover_with_one_new_download(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
     source = MemorySource()
     source.gate_at = 1_000_000
     source.fail_at = 2_000_000
@@ -424,7 +436,7 @@ async def test_many_reads_of_one_reader_recover_with_one_new_download(tmp_path: 
         with pytest.raises(RegistryFailure):
             await reader.read(2_500_000, 10)
         source.fail_at = None
-        await trio.sleep(OPTIONS.failure_seconds)
+        mock_clock.jump(OPTIONS.failure_seconds)
 
         async def read(offset: int) -> None:
             got.append(await reader.read(offset, 1000))
@@ -443,7 +455,7 @@ async def test_many_reads_of_one_reader_recover_with_one_new_download(tmp_path: 
 
 
 async def test_full_disk_fails_the_readers_and_leaves_no_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
 ) -> None:
     source = MemorySource()
     descriptor = source.add_blob(SMALL)
@@ -458,7 +470,7 @@ async def test_full_disk_fails_the_readers_and_leaves_no_bytes(
                 await b.read(descriptor, source)
         await b.downloads.wait_idle()
         assert b.partials() == []
-        await trio.sleep(OPTIONS.failure_seconds)
+        mock_clock.jump(OPTIONS.failure_seconds)
         assert await b.read(descriptor, source) == SMALL
 
 

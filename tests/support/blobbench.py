@@ -1,5 +1,6 @@
 """The blobs of a cache on a directory of its own, without repositories around them."""
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -67,6 +68,6 @@ async def bench(root: Path, options: CacheOptions = OPTIONS) -> AsyncIterator[Be
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for what a worker thread does, which no event of trio tells."""
-    while not condition():  # noqa: ASYNC110 - see above
-        await trio.sleep(0.002)
+    """Wait for what a worker thread does, which no event of trio tells; by any clock."""
+    while not condition():
+        await trio.to_thread.run_sync(threading.Event().wait, 0.002)
