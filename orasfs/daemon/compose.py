@@ -73,8 +73,8 @@ async def mount_and_serve(
         )
         registries = _registries(config, source, cache)
         writing = _writing(config, source, registries, cache)
-        if writing is not None and writing.eager is not None:
-            nursery.start_soon(writing.eager.run)
+        if writing is not None:
+            writing.begin(nursery)
         try:
             if isinstance(source.root, LayoutRoot):
                 registries.registry(f"{LAYOUT_PREFIX}{source.root.label}")  # fail before mounting

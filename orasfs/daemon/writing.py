@@ -4,6 +4,7 @@ Owns where drafts are kept. No policy: the configuration says how drafts are pac
 """
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ import trio
 
 from orasfs.daemon import control
 from orasfs.daemon.commits import commit_document, upload_documents
-from orasfs.errors import InvalidInput, NotFound
+from orasfs.errors import InvalidInput, NotFound, OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobContent, Source, Target
@@ -36,6 +37,8 @@ from orasfs.store.unpack import open_unpacked
 from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.namespace import LAYOUT_PREFIX
 from orasfs.vfs.tagging import Tagging
+
+logger = logging.getLogger(__name__)
 
 EPOCH_VARIABLE = "SOURCE_DATE_EPOCH"  # reproducible-builds.org/specs/source-date-epoch
 
@@ -166,7 +169,7 @@ class Writing:
         publishes_indexes: whether indexes of packed layers are published beside what is committed.
 
     Attributes:
-        eager: sends them while its `run` runs; None if nobody does.
+        eager: sends them, once the mount has begun; None if nobody does.
         drafts: the drafts as names.
 
     Raises (on construction):
@@ -225,6 +228,19 @@ class Writing:
         early = [] if self.eager is None else list(self.eager.uploads())
         sending = [blob for report in reports for blob in report.progress.active()]
         return upload_documents([*early, *sending])
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Start what goes on beside the mount, in its nursery."""
+        nursery.start_soon(self._empty_trash)
+        if self.eager is not None:
+            nursery.start_soon(self.eager.run)
+
+    async def _empty_trash(self) -> None:
+        """Free the space of what was dropped by a process that was killed before it could."""
+        try:
+            await trio.to_thread.run_sync(self._store.empty_trash, abandon_on_cancel=True)
+        except OrasfsError as error:
+            logger.warning("dropped drafts still take room error=%s", error)
 
     def close(self) -> None:
         """Let other mounts have the drafts."""

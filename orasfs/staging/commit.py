@@ -67,7 +67,7 @@ class Staged:
     @property
     def spool(self) -> Path:
         """Where directories are packed."""
-        return self.directory / "spool"
+        return self.directory / contents.SPOOL
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ from orasfs.staging.localdisk import translated
 from orasfs.staging.tree import ContentKey
 
 HASH_BYTES = 1024 * 1024
+SPOOL = "spool"  # of a commit, below its draft's directory
+EARLY_SPOOL = "early"  # of what is packed ahead of one
 
 OpenContent = Callable[[ContentKey], BinaryIO]
 KnownDigest = Callable[[os.stat_result], str | None]

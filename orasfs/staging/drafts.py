@@ -1,7 +1,9 @@
 """The drafts of this user: which there are, and whose they are at the moment.
 
 Owns `DRAFTS/<id>/`: `draft.json` (key and base), `tree/` (the content), `metadata/` (its `.oras`),
-`lock`. A draft is there once its `draft.json` is, which is written last and replaced whole.
+`lock`. A draft is there once its `draft.json` is, which is written last and replaced whole. What a
+process that was killed has left of its own work is removed: spools, the trash, a draft that was
+never begun.
 
 INVARIANT: a draft belongs to one process at a time, which holds its lock; others do not show it.
 INVARIANT: nothing is deleted but by `remove`: what cannot be read is reported and left alone.
@@ -20,8 +22,10 @@ from orasfs.errors import AlreadyExists, Busy, OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.staging import localdisk
+from orasfs.staging.contents import EARLY_SPOOL, SPOOL, empty_spool
 from orasfs.staging.draft import COMMITTED, METADATA, TREE, Draft, Watcher
 from orasfs.staging.draftrecord import (
+    RECORD,
     BaseReference,
     DraftKey,
     DraftRecord,
@@ -35,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _LOCK = "lock"
 _TRASH = "trash"
+_BEGIN_SECONDS = 60.0  # within which whoever begins a draft has done so, or was killed
 
 
 class DraftStore:
@@ -69,6 +74,9 @@ class DraftStore:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
             (root / _TRASH).mkdir(exist_ok=True)
             found = sorted(path for path in root.iterdir() if path.name != _TRASH)
+        for path in found:
+            if _is_unbegun(path, now()):
+                shutil.rmtree(path, ignore_errors=True)
         opened = [draft for path in found if path.is_dir() and (draft := self._load(path))]
         for draft in sorted(opened, key=lambda each: each.created, reverse=True):
             if draft.key in self._drafts:
@@ -157,9 +165,10 @@ class DraftStore:
 
     def empty_trash(self) -> None:
         """Free the space of removed drafts. Blocks; what fails is tried again the next time."""
-        shutil.rmtree(self._root / _TRASH, ignore_errors=True)
         with translated("empty the trash"):
-            (self._root / _TRASH).mkdir(exist_ok=True)
+            # The directory itself stays: another mount may be about to move something into it.
+            for path in (self._root / _TRASH).iterdir():
+                shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
         """Let other processes have the drafts."""
@@ -180,6 +189,8 @@ class DraftStore:
                     directory.rename(self._root / _TRASH / directory.name)
                     os.close(lock)
                     return None
+                for spool in (SPOOL, EARLY_SPOOL):
+                    empty_spool(directory / spool)
                 return Draft(directory, read_record(directory), lock, self._watcher)
             except (OrasfsError, OSError):
                 os.close(lock)
@@ -202,3 +213,17 @@ def _lock(directory: Path) -> int | None:
         os.close(fd)
         raise
     return fd
+
+
+def _is_unbegun(directory: Path, now: float) -> bool:
+    """Tell whether a process was killed before it had begun the draft that this was to be.
+
+    Nobody has seen it then, so nothing was written into it.
+    """
+    try:
+        if (directory / RECORD).exists() or now - directory.stat().st_mtime < _BEGIN_SECONDS:
+            return False
+        places = [directory / name for name in (TREE, METADATA)]
+        return not any(any(place.iterdir()) for place in places if place.exists())
+    except OSError:
+        return False

@@ -27,7 +27,6 @@ from orasfs.staging.tree import ContentKey
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 5.0  # that a draft is let alone before the first try; doubled by each
-_SPOOL = "early"
 
 Send = Callable[[Draft, LocalBlob, str], Awaitable[None]]
 
@@ -141,7 +140,7 @@ class EagerPacks:
 
 
 def _pack(draft: Draft, layer: DirectoryLayer) -> LocalBlob:
-    spool = draft.directory / _SPOOL
+    spool = draft.directory / contents.EARLY_SPOOL
     contents.make_spool(spool)
     return contents.pack_directory(layer, _until_committing(draft), spool)
 

@@ -107,6 +107,68 @@ def test_a_removed_draft_is_gone_and_its_space_too(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("f"))
 
 
+def test_what_was_dropped_goes_though_the_trash_is_in_use(tmp_path: Path) -> None:
+    """Another mount may be about to move a draft there, so the directory stays the same one."""
+    store = DraftStore(tmp_path)
+    trash = (tmp_path / "trash").stat().st_ino
+    (tmp_path / "trash/left/tree").mkdir(parents=True)
+    (tmp_path / "trash/left/tree/f").write_bytes(b"content")
+    store.empty_trash()
+    assert list((tmp_path / "trash").iterdir()) == []
+    assert (tmp_path / "trash").stat().st_ino == trash
+
+
+@pytest.mark.parametrize("spool", ["spool", "early"])
+def test_what_a_killed_process_packed_is_removed_and_no_file_of_the_user(
+    tmp_path: Path, spool: str
+) -> None:
+    store = DraftStore(tmp_path)
+    draft = store.create(KEY)
+    write(draft, "mine.layer", b"content")
+    left = draft.directory / spool / "0123.layer"
+    left.parent.mkdir()
+    left.write_bytes(b"half a tar")
+    other = DraftStore(tmp_path)
+    assert left.exists(), "the process that has the draft is at work on it"
+    other.close()
+    store.close()
+    again = DraftStore(tmp_path).find(KEY)
+    assert again is not None
+    assert not left.exists()
+    assert again.tree.names(again.tree.top) == ["mine.layer"]
+
+
+@pytest.mark.parametrize("made", [(), ("tree",), ("tree", "metadata", "lock", "draft.json.new")])
+def test_a_draft_that_was_never_begun_goes_when_nobody_can_be_about_to_begin_it(
+    tmp_path: Path, made: tuple[str, ...], expect_log: ExpectLog
+) -> None:
+    expect_log(logging.WARNING, "draft cannot be shown")
+    directory = tmp_path / "0123456789abcdef"
+    directory.mkdir()
+    for name in made:
+        (directory / name).mkdir() if name in {"tree", "metadata"} else (directory / name).touch()
+    began = directory.stat().st_mtime
+    young = DraftStore(tmp_path, now=lambda: began + 59)
+    assert list(young.problems()) == [directory.name]
+    assert directory.exists()
+    assert DraftStore(tmp_path, now=lambda: began + 61).problems() == {}
+    assert not directory.exists()
+
+
+def test_what_has_lost_its_record_but_not_its_content_is_kept(
+    tmp_path: Path, expect_log: ExpectLog
+) -> None:
+    expect_log(logging.WARNING, "draft cannot be shown")
+    store = DraftStore(tmp_path)
+    draft = store.create(KEY)
+    write(draft, "f", b"content")
+    store.close()
+    (draft.directory / RECORD).unlink()
+    later = draft.directory.stat().st_mtime + 3600
+    assert list(DraftStore(tmp_path, now=lambda: later).problems()) == [draft.id]
+    assert (draft.directory / "tree/f").read_bytes() == b"content"
+
+
 def test_nobody_changes_a_draft_that_is_being_committed(tmp_path: Path) -> None:
     draft = DraftStore(tmp_path).create(KEY)
     draft.check_writable()

@@ -119,6 +119,7 @@ class Crashes:
     def _look(self, mounted: Mounted, before: dict[str, str], said: str) -> None:
         promised = [line.split() for line in said.splitlines()]
         self.durable |= {words[1]: words[2] for words in promised if words[0] == "durable"}
+        assert not [*(self.home / ".local/state").glob("orasfs/drafts/*/*/*.layer")], self.seed
         after = dict(self.repository.tags())
         pushed = [words[1] for words in promised if words[0] == "pushed"]
         where = f"seed {self.seed} round {self.rounds}: {mounted.errors()[-3000:]}"
