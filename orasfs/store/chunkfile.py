@@ -10,12 +10,12 @@ INVARIANT: a name below blobs/ is given only by `publish`, after `verify`.
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from orasfs.oci.descriptor import Descriptor
-from orasfs.oci.digest import Digest, Verifier
-from orasfs.store import chunkmapfile, disk, ingest, leases
+from orasfs.oci.digest import Verifier
+from orasfs.store import chunkmapfile, disk, ingest
 from orasfs.store.chunks import ChunkMap
 from orasfs.store.claims import Claim, Claimant, no_claim
 from orasfs.store.hashing import FollowingVerifier
@@ -27,7 +27,7 @@ _BACKLOG_BYTES = 64 * 1024 * 1024
 _BACKLOG_FACTOR = 4
 
 
-class ChunkFile:
+class ChunkFile(ingest.Incoming):
     """The partial file of one blob, opened on what an earlier run left.
 
     Attributes:
@@ -43,12 +43,8 @@ class ChunkFile:
         target: Path,
         claim: Claim | None = None,
     ) -> None:
-        self._fd = fd
-        self._claim = claim
+        super().__init__(fd, path, descriptor, target, claim)
         self._map_fd = -1
-        self._path = path
-        self._descriptor = descriptor
-        self._target = target
         self._lock = threading.Lock()  # around the hashing and what it knows
         self._verifier = Verifier(descriptor.digest, descriptor.size)
         self._follower: FollowingVerifier | None = None
@@ -61,29 +57,15 @@ class ChunkFile:
     def __repr__(self) -> str:
         return f"<ChunkFile {self._descriptor.digest} {self.chunks}>"
 
-    @property
-    def size(self) -> int:
-        """How many bytes it is to have."""
-        return self._descriptor.size
-
-    @property
-    def paths(self) -> Mapping[Digest, Path]:
-        """Where it can be opened."""
-        return {self._descriptor.digest: self._path}
-
-    def share(self) -> None:
-        """Let others have the file open, too: nothing is written into it any more."""
-        leases.hold(self._fd)
-
     def resume(self, *, is_shared: bool) -> None:
         """Take over what is there; `is_shared` if a later run is to find it.
 
         Raises:
             StorageFailure: the disk failed.
         """
-        with disk.translated(f"resume {self._path.name}"):
+        with disk.translated(f"resume {self.path.name}"):
             size = os.fstat(self._fd).st_size
-            path = chunkmapfile.path_of(self._path)
+            path = chunkmapfile.path_of(self.path)
             is_right = chunkmapfile.load(path, self.chunks, size) if is_shared else False
             if is_right is None and size <= self._descriptor.size:
                 self.chunks.fill(0, size)  # one that came in order
@@ -93,21 +75,13 @@ class ChunkFile:
                 self._map_fd = chunkmapfile.create(path, self.chunks)
         self.resumed = self.chunks.received
 
-    def open_reader(self) -> int:
-        """Return a new descriptor for reading the file; the caller closes it.
-
-        It is an open file of its own, so that it does not keep the lock.
-        """
-        with disk.translated(f"open {self._path.name}"):
-            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-
     def open_writer(self, *, hashes_along: bool) -> "ChunkWriter":
         """Return a writer for another thread, which closes it.
 
         Args:
             hashes_along: whether what it writes in order is worth hashing at once.
         """
-        with disk.translated(f"open {self._path.name}"):
+        with disk.translated(f"open {self.path.name}"):
             map_fd = -1 if self._map_fd < 0 else os.dup(self._map_fd)
             return ChunkWriter(self, os.dup(self._fd), map_fd, hashes_along=hashes_along)
 
@@ -157,18 +131,14 @@ class ChunkFile:
         self._verifier.finish()
 
     def publish(self) -> None:
-        """Make the verified file durable and give it its final name.
-
-        Raises:
-            StorageFull: the disk is full, which a disk may say as late as here.
-        """
+        """Make the verified file durable and give it its final name; see `Incoming.publish`."""
         # First: a complete file without a map is one that came in order.
-        chunkmapfile.path_of(self._path).unlink(missing_ok=True)
-        ingest.publish(self._fd, self._path, self._target, self._descriptor)
+        chunkmapfile.path_of(self.path).unlink(missing_ok=True)
+        super().publish()
 
     def restart(self) -> None:
         """Drop all bytes, none of which was served; no writer is open."""
-        with disk.translated(f"drop {self._path.name}"):
+        with disk.translated(f"drop {self.path.name}"):
             os.ftruncate(self._fd, 0)
             self.chunks.clear()
             if self._map_fd >= 0:
@@ -191,7 +161,7 @@ class ChunkFile:
         if follower is not None:
             follower.abandon()
         try:
-            with disk.translated(f"close {self._path.name}"):
+            with disk.translated(f"close {self.path.name}"):
                 self._settle(fd, keep=keep and self.chunks.received > 0, flush=flush)
         finally:
             os.close(fd)
@@ -202,12 +172,10 @@ class ChunkFile:
                 self._claim.settle()
 
     def _settle(self, fd: int, *, keep: bool, flush: bool) -> None:
-        if not ingest.is_same(fd, self._path):
+        if not ingest.is_same(fd, self.path):
             return  # published, or removed by someone
         if not keep or self._map_fd < 0:
-            # In this order: a map without its file is recognized, a file with holes is not.
-            self._path.unlink(missing_ok=True)
-            chunkmapfile.path_of(self._path).unlink(missing_ok=True)
+            chunkmapfile.unlink_with_map(self.path)
         elif flush:
             os.fsync(fd)
             chunkmapfile.flush(self._map_fd)

@@ -28,6 +28,15 @@ def path_of(partial: Path) -> Path:
     return partial.with_suffix(SUFFIX)
 
 
+def unlink_with_map(partial: Path) -> None:
+    """Remove a partial file and its map, if they are there; the `OSError` is the caller's.
+
+    In this order: a map without its file is recognized, a file with holes is not.
+    """
+    partial.unlink(missing_ok=True)
+    path_of(partial).unlink(missing_ok=True)
+
+
 def load(path: Path, chunks: ChunkMap, size: int) -> bool | None:
     """Fill in what is there of a partial file that has `size` bytes.
 

@@ -31,12 +31,15 @@ _PRIVATE_PREFIX = "orasfs-"
 _PRIVATE_SUFFIX = ".tmp"
 
 
-class Ingest:
-    """One blob on its way into the store: bytes in order, then `verify`, then `publish`.
+class Incoming:
+    """The file of a blob on its way into the store, which its writer has locked.
 
-    Attributes:
-        offset: how many bytes are in the file.
-        resumed: how many of them an earlier run left; nothing is known of their origin.
+    Args:
+        fd: the file, locked.
+        path: its temporary name.
+        descriptor: what it is to be.
+        target: the name that it is to have.
+        claim: of the room for it.
     """
 
     def __init__(
@@ -52,13 +55,6 @@ class Ingest:
         self.path = path
         self._descriptor = descriptor
         self._target = target
-        self._verifier = Verifier(descriptor.digest, descriptor.size)
-        self._follower: FollowingVerifier | None = None
-        self.offset = 0
-        self.resumed = 0
-
-    def __repr__(self) -> str:
-        return f"<Ingest {self._descriptor.digest} {self.offset}/{self._descriptor.size}>"
 
     @property
     def size(self) -> int:
@@ -81,6 +77,41 @@ class Ingest:
         """
         with disk.translated(f"open {self.path.name}"):
             return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def publish(self) -> None:
+        """Make the verified file durable and give it its final name.
+
+        Raises:
+            StorageFull: the disk is full, which a disk may say as late as here.
+        """
+        publish(self._fd, self.path, self._target, self._descriptor)
+
+
+class Ingest(Incoming):
+    """One blob on its way into the store: bytes in order, then `verify`, then `publish`.
+
+    Attributes:
+        path: its temporary name.
+        offset: how many bytes are in the file.
+        resumed: how many of them an earlier run left; nothing is known of their origin.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        path: Path,
+        descriptor: Descriptor,
+        target: Path,
+        claim: Claim | None = None,
+    ) -> None:
+        super().__init__(fd, path, descriptor, target, claim)
+        self._verifier = Verifier(descriptor.digest, descriptor.size)
+        self._follower: FollowingVerifier | None = None
+        self.offset = 0
+        self.resumed = 0
+
+    def __repr__(self) -> str:
+        return f"<Ingest {self._descriptor.digest} {self.offset}/{self._descriptor.size}>"
 
     def resume(self, on_progress: Callable[[int], None]) -> None:
         """Hash what an earlier run left; `on_progress` gets the offset and may raise to stop.
@@ -132,14 +163,6 @@ class Ingest:
         follower, self._follower = self._follower, None
         if follower is not None:
             follower.finish()
-
-    def publish(self) -> None:
-        """Make the verified file durable and give it its final name.
-
-        Raises:
-            StorageFull: the disk is full, which a disk may say as late as here.
-        """
-        publish(self._fd, self.path, self._target, self._descriptor)
 
     def close(self, *, keep: bool) -> None:
         """Let go of the file; what was not published stays if `keep` and it can be resumed."""

@@ -200,8 +200,7 @@ def _check_partial(room: Room, entry: Entry) -> Fault | None:
         if reason is None:
             return None
         with disk.translated(f"remove {path}"):
-            path.unlink(missing_ok=True)
-            chunkmapfile.path_of(path).unlink(missing_ok=True)
+            chunkmapfile.unlink_with_map(path)
     except StorageFailure as error:
         return Fault(entry.path, "its map does not fit", f"cannot be removed: {error}")
     finally:

@@ -240,9 +240,10 @@ class Room:
         if fd is None:
             return False
         try:
-            path.unlink(missing_ok=True)
-            if entry.kind is Kind.PARTIAL:  # in this order: see `chunkfile`
-                chunkmapfile.path_of(path).unlink(missing_ok=True)
+            if entry.kind is Kind.PARTIAL:
+                chunkmapfile.unlink_with_map(path)
+            else:
+                path.unlink(missing_ok=True)
         except OSError as error:
             logger.info("not evicted: path=%s reason=%s", entry.path, error.strerror)
             return False
