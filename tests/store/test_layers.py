@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from backports import zstd
 
 from orasfs.errors import (
@@ -253,7 +254,7 @@ async def test_slab_is_closed_when_no_one_uses_its_layer(tmp_path: Path) -> None
         reader = opened.open_member(ordinal)
         fd = opened.slab_fd
         repository._shared.store.pending.settle_all()
-        await trio.sleep(0.01)  # it is told by the next turns of the loop
+        await trio.testing.wait_all_tasks_blocked()  # it is told by the next turn of the loop
         repository._shared.layers.relax()
         opened = None
         gc.collect()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from orasfs.errors import ConnectionBroken
 from orasfs.store import unpack
@@ -145,7 +146,7 @@ async def test_layer_that_the_disk_refuses_late_is_read_and_unpacked_anew(
         assert await contents(opened) == FILES
         opened = None
         cache._layers.relax()
-        await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked()  # it is told by the next turn of the loop
         assert await contents(await repository.open_layer(layer)) == FILES
     assert named(tmp_path) == ALL
 
