@@ -546,11 +546,9 @@ def test_threads_that_wait_share_a_failure_without_sharing_the_exception(
             raised.append(error)
 
     threads = [threading.Thread(target=read) for _ in range(5)]
-    started = time.monotonic()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
     assert len({id(error) for error in raised}) == 5
     assert len(tokens.requests) == 1
-    assert time.monotonic() - started < 5
