@@ -34,6 +34,7 @@ from orasfs.fuse.options import (
     chosen_transport,
     may_pass_through,
 )
+from orasfs.fuse.service import Service
 from orasfs.fuse.session import serve
 from orasfs.oci.digest import Digest
 from orasfs.staging.layerblob import Compression
@@ -83,14 +84,8 @@ async def mount_and_serve(
             filesystem = _filesystem(config, source, registries, cache, texts, nursery, writing)
             filesystem.set_notifier(notifier)
             mismatches.listener = filesystem.content_mismatch
-            await serve(
-                filesystem,
-                config.mountpoint,
-                session_options(config),
-                notifier=notifier,
-                on_ready=on_ready,
-                stop=stop,
-            )
+            options = session_options(config)
+            await serve(Service(filesystem, config.mountpoint, options, notifier, on_ready, stop))
         finally:
             with trio.move_on_after(CLOSE_SECONDS, shield=True):
                 await _close(registries, cache, writing)

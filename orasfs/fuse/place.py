@@ -41,6 +41,16 @@ def raise_read_ahead(mountpoint: str, *, sys: Path = Path("/sys")) -> None:
         logger.debug("read-ahead stays as it is error=%s", error)
 
 
+def detach_if_there(mountpoint: str, device: str | None) -> None:
+    """Take the mount of a device away from its place, if it is there. Blocks.
+
+    Detached from its place, a mount lives as long as its files are open; by now another one may be
+    at that place, and is not ours to unmount.
+    """
+    if device is not None and device_at(mountpoint) == device:
+        detach(mountpoint)
+
+
 def detach(mountpoint: str) -> None:
     """Take a mount away from its place; it lives on until its files are closed. Blocks."""
     command = ("fusermount3", "-u", "-z", "-q", "--", mountpoint)

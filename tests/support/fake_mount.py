@@ -14,6 +14,7 @@ from orasfs.daemon import logs
 from orasfs.daemon.config import parse_options
 from orasfs.fuse.notifier import SessionNotifier
 from orasfs.fuse.options import SessionOptions, Transport, chosen_transport, may_pass_through
+from orasfs.fuse.service import Service
 from orasfs.fuse.session import serve
 from tests.fakes.operations import FakeOperations
 
@@ -30,14 +31,9 @@ async def serve_fake(mountpoint: str, transport: Transport) -> None:
                     stop.set()
 
             nursery.start_soon(heed)
-            await serve(
-                FakeOperations(notifier),
-                mountpoint,
-                SessionOptions("a,b \\é", transport=transport),
-                notifier=notifier,
-                on_ready=lambda: None,
-                stop=stop,
-            )
+            options = SessionOptions("a,b \\é", transport=transport)
+            operations = FakeOperations(notifier)
+            await serve(Service(operations, mountpoint, options, notifier, lambda: None, stop))
             nursery.cancel_scope.cancel()
 
 

@@ -25,8 +25,9 @@ from orasfs.fuse.device.routes import change_routes, read_routes
 from orasfs.fuse.device.server import Server
 from orasfs.fuse.device.wire import Notification
 from orasfs.fuse.notifier import SessionNotifier
-from orasfs.fuse.options import SessionOptions, may_pass_through
-from orasfs.fuse.place import detach, device_at, raise_read_ahead
+from orasfs.fuse.options import may_pass_through
+from orasfs.fuse.place import detach_if_there, device_at, raise_read_ahead
+from orasfs.fuse.service import Service
 from orasfs.vfs.operations import MountOperations
 
 logger = logging.getLogger(__name__)
@@ -47,31 +48,21 @@ class DeviceCache:
         self._channel.notify(Notification.INVAL_ENTRY, replies.invalidate_entry(parent, name))
 
 
-async def serve(
-    operations: MountOperations,
-    mountpoint: str,
-    options: SessionOptions,
-    *,
-    notifier: SessionNotifier,
-    on_ready: Callable[[], None],
-    stop: trio.Event,
-) -> None:
-    """Mount `operations` and answer the kernel; as `orasfs.fuse.session.serve`."""
-    channel = Channel(await trio.to_thread.run_sync(partial(mount, mountpoint, options)))
+async def serve(service: Service) -> None:
+    """Mount a filesystem and answer the kernel; as `orasfs.fuse.session.serve`."""
+    mountpoint, notifier = service.mountpoint, service.notifier
+    channel = Channel(await trio.to_thread.run_sync(partial(mount, mountpoint, service.options)))
     device = device_at(mountpoint)
-    server = make_server(channel, operations, notifier)
+    server = make_server(channel, service.operations, notifier)
     try:
         with notifier.speaking_to(DeviceCache(channel)):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_announce, server, mountpoint, on_ready)
-                await server.run(stop)
+                nursery.start_soon(_announce, server, mountpoint, service.on_ready)
+                await server.run(service.stop)
                 nursery.cancel_scope.cancel()
     finally:
         channel.close()
-        # Detached from its place, a mount lives as long as its files are open; by now another one
-        # may be at that place, and is not ours to unmount.
-        if device is not None and device_at(mountpoint) == device:
-            detach(mountpoint)
+        detach_if_there(mountpoint, device)
         logger.info("unmounted mountpoint=%s", mountpoint)
 
 

@@ -17,10 +17,9 @@ import trio
 
 from orasfs.errors import MountFailed
 from orasfs.fuse.libfuse.adapter import FuseAdapter
-from orasfs.fuse.notifier import SessionNotifier
-from orasfs.fuse.options import SessionOptions, mount_options
-from orasfs.fuse.place import detach, device_at, raise_read_ahead
-from orasfs.vfs.operations import MountOperations
+from orasfs.fuse.options import mount_options
+from orasfs.fuse.place import detach_if_there, device_at, raise_read_ahead
+from orasfs.fuse.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -41,41 +40,30 @@ class LibraryCache:
         pyfuse3.invalidate_entry(parent, name)
 
 
-async def serve(
-    operations: MountOperations,
-    mountpoint: str,
-    options: SessionOptions,
-    *,
-    notifier: SessionNotifier,
-    on_ready: Callable[[], None],
-    stop: trio.Event,
-) -> None:
-    """Mount `operations` and answer the kernel; as `orasfs.fuse.session.serve`."""
-    adapter = FuseAdapter(operations, os.getuid(), os.getgid())
+async def serve(service: Service) -> None:
+    """Mount a filesystem and answer the kernel; as `orasfs.fuse.session.serve`."""
+    mountpoint = service.mountpoint
+    adapter = FuseAdapter(service.operations, os.getuid(), os.getgid())
     try:
-        pyfuse3.init(adapter, mountpoint, mount_options(options))
+        pyfuse3.init(adapter, mountpoint, mount_options(service.options))
     except RuntimeError as error:
         raise MountFailed(f"{mountpoint}: cannot mount: {error}") from error
     device = device_at(mountpoint)
     try:
-        with notifier.speaking_to(LibraryCache()), unheard_answers_ignored():
-            await _answer(adapter, mountpoint, on_ready, stop)
+        with service.notifier.speaking_to(LibraryCache()), unheard_answers_ignored():
+            await _answer(adapter, service)
     finally:
-        # Detached from its place, a mount lives as long as its files are open; by now another one
-        # may be at that place, and is not ours to unmount.
-        pyfuse3.close(unmount=device_at(mountpoint) == device)
-        if device is not None and device_at(mountpoint) == device:
-            # Libfuse takes an aborted connection for one that is unmounted.
-            detach(mountpoint)
+        pyfuse3.close(unmount=device_at(mountpoint) == device)  # see `detach_if_there`
+        # Libfuse takes an aborted connection for one that is unmounted.
+        detach_if_there(mountpoint, device)
         logger.info("unmounted mountpoint=%s", mountpoint)
 
 
-async def _answer(
-    adapter: FuseAdapter, mountpoint: str, on_ready: Callable[[], None], stop: trio.Event
-) -> None:
+async def _answer(adapter: FuseAdapter, service: Service) -> None:
+    mountpoint = service.mountpoint
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_announce, adapter, mountpoint, on_ready)
-        nursery.start_soon(_terminate_on, stop, nursery.cancel_scope)
+        nursery.start_soon(_announce, adapter, mountpoint, service.on_ready)
+        nursery.start_soon(_terminate_on, service.stop, nursery.cancel_scope)
         try:
             await pyfuse3.main(min_tasks=IDLE_TASKS, max_tasks=MAX_REQUESTS)
         except* ConnectionAbortedError:

@@ -11,6 +11,8 @@ from orasfs.fuse.libfuse import session
 from orasfs.fuse.libfuse.adapter import FuseAdapter
 from orasfs.fuse.libfuse.session import unheard_answers_ignored
 from orasfs.fuse.notifier import SessionNotifier
+from orasfs.fuse.options import SessionOptions
+from orasfs.fuse.service import Service
 from tests.conftest import ExpectLog
 from tests.fakes.operations import FakeOperations
 
@@ -35,5 +37,7 @@ async def test_requests_that_an_unmount_overtakes_are_the_end_of_the_session(
             raise ConnectionAbortedError(errno.ECONNABORTED, "fuse_session_receive_buf failed")
 
     monkeypatch.setattr(pyfuse3, "main", main)
-    adapter = FuseAdapter(FakeOperations(SessionNotifier()), 0, 0)
-    await session._answer(adapter, "/nowhere", lambda: None, trio.Event())
+    notifier = SessionNotifier()
+    operations, options = FakeOperations(notifier), SessionOptions("nothing")
+    service = Service(operations, "/nowhere", options, notifier, lambda: None, trio.Event())
+    await session._answer(FuseAdapter(operations, 0, 0), service)
