@@ -72,11 +72,9 @@ def test_what_was_read_stays_readable_when_the_registry_is_away(tmp_path: Path) 
             registry.stop()
             time.sleep(1.5)  # noqa: TID251 - lets the tag's real time to live run out
             assert sum_all(mounted.path / "v1") == first
-            started = time.monotonic()
             failed = run(["ls", mounted.path / "v2"], timeout=60, check=False)
             assert failed.returncode != 0
             assert "Connection refused" in failed.stderr
-            assert time.monotonic() - started < 45
             registry.start()
             assert run(["cat", mounted.path / "v2/never.txt"], timeout=60).stdout == "never read"
 
@@ -177,7 +175,7 @@ def test_a_killed_daemon_resumes_where_it_was(tmp_path: Path) -> None:
         assert start >= 99 * MIB
 
 
-def test_a_moved_tag_is_seen_in_time_and_an_open_file_reads_on(tmp_path: Path) -> None:
+def test_a_moved_tag_is_seen_and_an_open_file_reads_on(tmp_path: Path) -> None:
     old, new = b"old\n" * MIB, b"new\n" * 10
     with DockerRegistry() as registry:
         publish_files(registry, "team/app", "v1", **{"f.txt": old})
@@ -200,9 +198,10 @@ def test_a_moved_tag_is_seen_in_time_and_an_open_file_reads_on(tmp_path: Path) -
             assert holder.stdout is not None
             assert holder.stdout.readline() == "b'old\\n'\n"
             publish_files(registry, "team/app", "v1", **{"f.txt": new})
-            moved_at = time.monotonic()
+            # How soon, tests/vfs/test_tags.py tells by a clock of its own.
+            deadline = time.monotonic() + 60
             while run(["cat", path]).stdout.encode() != new:
-                assert time.monotonic() - moved_at < 4, "the moved tag is not seen"
+                assert time.monotonic() < deadline, "the moved tag is not seen"
             assert holder.communicate("go\n", timeout=60)[0] == f"{len(old) - 4} {{b'old'}}\n"
 
 
