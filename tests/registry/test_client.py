@@ -18,10 +18,9 @@ from orasfs.errors import (
 )
 from orasfs.oci.digest import Digest
 from orasfs.registry.client import RemoteRegistry, RemoteRepository
-from orasfs.registry.retry import RetryPolicy
-from orasfs.registry.settings import RegistrySettings
 from tests.fakes.registry import FakeRegistry
 from tests.support.publish import OCI_INDEX, OCI_MANIFEST, descriptor_of, manifest_of
+from tests.support.remotes import remote_to
 
 MANIFESTS = r"/manifests/"
 RAW = manifest_of()
@@ -37,10 +36,8 @@ def registry() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 async def remote(registry: FakeRegistry) -> AsyncIterator[RemoteRegistry]:
-    settings = RegistrySettings(retry=RetryPolicy(attempts=2, base_seconds=0.001))
-    remote = RemoteRegistry(registry.host, settings)
-    yield remote
-    await remote.aclose()
+    async with remote_to(registry.host) as remote:
+        yield remote
 
 
 @pytest.fixture

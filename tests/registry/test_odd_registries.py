@@ -17,12 +17,11 @@ import trio
 from orasfs.errors import Unsupported
 from orasfs.oci.digest import Digest
 from orasfs.registry.client import RemoteRegistry, RemoteRepository
-from orasfs.registry.retry import RetryPolicy
-from orasfs.registry.settings import RegistrySettings
 from tests.fakes.pushable import PushableRegistry
 from tests.support.content import Memory, ignore, never
 from tests.support.loopback import Exchange
 from tests.support.publish import OCI_MANIFEST, manifest_of
+from tests.support.remotes import remote_to
 
 TESTS = Path(__file__).parent.parent
 REGISTRY = "registry/test_{}.py::test_{}"
@@ -180,10 +179,8 @@ def registry() -> Iterator[OddRegistry]:
 
 @pytest.fixture
 async def remote(registry: OddRegistry) -> AsyncIterator[RemoteRegistry]:
-    settings = RegistrySettings(retry=RetryPolicy(attempts=3, base_seconds=0.001))
-    remote = RemoteRegistry(registry.host, settings)
-    yield remote
-    await remote.aclose()
+    async with remote_to(registry.host, attempts=3) as remote:
+        yield remote
 
 
 @pytest.fixture

@@ -19,12 +19,11 @@ from orasfs.errors import (
 )
 from orasfs.oci.digest import Digest
 from orasfs.registry.client import RemoteRegistry, RemoteRepository
-from orasfs.registry.retry import RetryPolicy
-from orasfs.registry.settings import RegistrySettings
 from tests.fakes.pushable import PushableRegistry
 from tests.fakes.registry import FakeRegistry
 from tests.support.content import Memory, ignore, never
 from tests.support.publish import OCI_INDEX, OCI_MANIFEST, digest_of, manifest_of
+from tests.support.remotes import remote_to
 
 MANIFESTS = r"/manifests/"
 RAW = manifest_of()
@@ -42,10 +41,8 @@ def registry() -> Iterator[PushableRegistry]:
 
 @pytest.fixture
 async def remote(registry: PushableRegistry) -> AsyncIterator[RemoteRegistry]:
-    settings = RegistrySettings(retry=RetryPolicy(attempts=2, base_seconds=0.001))
-    remote = RemoteRegistry(registry.host, settings)
-    yield remote
-    await remote.aclose()
+    async with remote_to(registry.host) as remote:
+        yield remote
 
 
 @pytest.fixture

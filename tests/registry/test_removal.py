@@ -7,11 +7,10 @@ import trio
 
 from orasfs.errors import Busy, Forbidden, NotFound, TagImmutable, Unsupported
 from orasfs.oci.digest import Digest
-from orasfs.registry.client import RemoteRegistry, RemoteRepository
-from orasfs.registry.retry import RetryPolicy
-from orasfs.registry.settings import RegistrySettings
+from orasfs.registry.client import RemoteRepository
 from tests.fakes.pushable import PushableRegistry
 from tests.support.publish import OCI_MANIFEST, manifest_of
+from tests.support.remotes import remote_to
 
 RAW = manifest_of()
 DIGEST = Digest.of(RAW)
@@ -28,10 +27,8 @@ def registry() -> Iterator[PushableRegistry]:
 
 @pytest.fixture
 async def repository(registry: PushableRegistry) -> AsyncIterator[RemoteRepository]:
-    settings = RegistrySettings(retry=RetryPolicy(attempts=2, base_seconds=0.001))
-    remote = RemoteRegistry(registry.host, settings)
-    yield remote.repository("a/b")
-    await remote.aclose()
+    async with remote_to(registry.host) as remote:
+        yield remote.repository("a/b")
 
 
 def tags(registry: PushableRegistry) -> dict[str, str]:

@@ -1,9 +1,7 @@
 """Blobs that were made here enter the store verified, by a link where that can be."""
 
-import io
 import os
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -13,24 +11,9 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.filestate import FileState
 from orasfs.store.adopt import adopt
 from orasfs.store.cas import ContentStore
+from tests.support.content import Memory, OnDisk
 
 CONTENT = b"made here" * 1000
-
-
-class _File:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.size = path.stat().st_size
-
-    def open(self) -> BinaryIO:
-        return self._path.open("rb", buffering=0)
-
-
-class _Memory:
-    size = len(CONTENT)
-
-    def open(self) -> BinaryIO:
-        return io.BytesIO(CONTENT)
 
 
 def _descriptor(content: bytes = CONTENT) -> Descriptor:
@@ -55,7 +38,7 @@ def _is_clean(store: ContentStore) -> bool:
 
 
 def test_a_file_on_the_same_disk_becomes_the_blob_itself(store: ContentStore, file: Path) -> None:
-    adopt(store, _descriptor(), _File(file))
+    adopt(store, _descriptor(), OnDisk(file))
     store.pending.close()
     blob = store.path_of(_descriptor().digest)
     assert blob.samefile(file)
@@ -70,7 +53,7 @@ def test_a_file_that_cannot_be_linked_is_copied(
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", refuse)
-    adopt(store, _descriptor(), _File(file))
+    adopt(store, _descriptor(), OnDisk(file))
     store.pending.close()
     assert not store.path_of(_descriptor().digest).samefile(file)
     assert store.read_bytes(_descriptor()) == CONTENT
@@ -78,7 +61,7 @@ def test_a_file_that_cannot_be_linked_is_copied(
 
 
 def test_bytes_in_memory_are_written(store: ContentStore) -> None:
-    adopt(store, _descriptor(), _Memory())
+    adopt(store, _descriptor(), Memory(CONTENT))
     assert store.read_bytes(_descriptor()) == CONTENT
     assert _is_clean(store)
 
@@ -86,9 +69,9 @@ def test_bytes_in_memory_are_written(store: ContentStore) -> None:
 def test_what_is_not_what_it_should_be_is_not_kept(store: ContentStore, file: Path) -> None:
     wrong = Descriptor("text/plain", Digest.of(b"other"), len(CONTENT))
     with pytest.raises(ContentMismatch):
-        adopt(store, wrong, _File(file))
+        adopt(store, wrong, OnDisk(file))
     with pytest.raises(ContentMismatch):
-        adopt(store, _descriptor(b"short"), _File(file))
+        adopt(store, _descriptor(b"short"), OnDisk(file))
     assert not store.has(wrong)
     assert _is_clean(store)
     assert file.read_bytes() == CONTENT
@@ -97,7 +80,7 @@ def test_what_is_not_what_it_should_be_is_not_kept(store: ContentStore, file: Pa
 def test_what_is_there_is_left_alone(store: ContentStore, file: Path) -> None:
     store.ingest_bytes(_descriptor(), CONTENT)
     before = store.path_of(_descriptor().digest).stat().st_ino
-    adopt(store, _descriptor(), _File(file))
+    adopt(store, _descriptor(), OnDisk(file))
     assert store.path_of(_descriptor().digest).stat().st_ino == before
 
 
@@ -108,7 +91,7 @@ def test_a_file_that_is_as_it_was_when_it_was_hashed_is_not_read_again(
         raise AssertionError("read again")
 
     monkeypatch.setattr("orasfs.store.ingest.Ingest.resume", refuse)
-    adopt(store, _descriptor(), _File(file), FileState.of(file.stat()))
+    adopt(store, _descriptor(), OnDisk(file), FileState.of(file.stat()))
     store.pending.close()
     assert store.path_of(_descriptor().digest).samefile(file)
 
@@ -121,5 +104,5 @@ def test_a_file_that_was_written_into_since_it_was_hashed_is_not_kept(
         opened.write(b"X")
     os.utime(file, ns=(state.mtime_ns, state.mtime_ns))
     with pytest.raises(ContentMismatch):
-        adopt(store, _descriptor(), _File(file), state)
+        adopt(store, _descriptor(), OnDisk(file), state)
     assert _is_clean(store)

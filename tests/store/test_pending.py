@@ -4,7 +4,6 @@ import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -16,18 +15,10 @@ from orasfs.store.cas import ContentStore
 from orasfs.store.ingest import Ingest
 from orasfs.store.pending import MAX_PENDING, Patience
 from tests.conftest import ExpectLog
+from tests.support.content import OnDisk
 
 CONTENT = b"made here" * 1000
 BLOB = Descriptor("text/plain", Digest.of(CONTENT), len(CONTENT))
-
-
-class _File:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.size = path.stat().st_size
-
-    def open(self) -> BinaryIO:
-        return self._path.open("rb", buffering=0)
 
 
 class _SlowDisk:
@@ -60,14 +51,14 @@ def store(tmp_path: Path, disk: _SlowDisk) -> Iterator[ContentStore]:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> _File:
+def file(tmp_path: Path) -> OnDisk:
     path = tmp_path / "file"
     path.write_bytes(CONTENT)
-    return _File(path)
+    return OnDisk(path)
 
 
 def test_a_blob_is_read_before_it_is_durable_and_has_no_final_name_until_then(
-    store: ContentStore, disk: _SlowDisk, file: _File
+    store: ContentStore, disk: _SlowDisk, file: OnDisk
 ) -> None:
     adopt(store, BLOB, file)
     assert store.has(BLOB)
@@ -82,7 +73,7 @@ def test_a_blob_is_read_before_it_is_durable_and_has_no_final_name_until_then(
 
 
 def test_a_reader_who_saw_it_pending_finds_it_when_it_has_moved(
-    store: ContentStore, disk: _SlowDisk, file: _File
+    store: ContentStore, disk: _SlowDisk, file: OnDisk
 ) -> None:
     adopt(store, BLOB, file)
     places = store.places_of(BLOB.digest)
@@ -96,7 +87,7 @@ def test_a_reader_who_saw_it_pending_finds_it_when_it_has_moved(
 def test_what_the_disk_refuses_late_is_not_kept_and_leaves_nothing(
     store: ContentStore,
     disk: _SlowDisk,
-    file: _File,
+    file: OnDisk,
     monkeypatch: pytest.MonkeyPatch,
     expect_log: ExpectLog,
 ) -> None:
@@ -114,7 +105,7 @@ def test_what_the_disk_refuses_late_is_not_kept_and_leaves_nothing(
 
 
 def test_a_process_that_dies_meanwhile_leaves_what_the_next_removes(
-    store: ContentStore, disk: _SlowDisk, file: _File
+    store: ContentStore, disk: _SlowDisk, file: OnDisk
 ) -> None:
     adopt(store, BLOB, file)
     path = store.pending.path_of(BLOB.digest)
@@ -138,7 +129,7 @@ def test_many_wait_for_the_disk(store: ContentStore, disk: _SlowDisk, tmp_path: 
             path.write_bytes(b"%d" % number)
             content = path.read_bytes()
             descriptor = Descriptor("text/plain", Digest.of(content), len(content))
-            adopt(store, descriptor, _File(path))
+            adopt(store, descriptor, OnDisk(path))
         ended.set()
 
     thread = threading.Thread(target=bring)
@@ -151,7 +142,7 @@ def test_many_wait_for_the_disk(store: ContentStore, disk: _SlowDisk, tmp_path: 
 
 
 def test_a_closed_store_keeps_nothing_more(
-    store: ContentStore, disk: _SlowDisk, file: _File
+    store: ContentStore, disk: _SlowDisk, file: OnDisk
 ) -> None:
     disk.may_go_on.set()
     store.pending.close()

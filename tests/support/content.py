@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import BinaryIO
 
 from orasfs.oci.descriptor import Descriptor
@@ -26,6 +27,17 @@ class Memory:
     def open(self) -> BinaryIO:
         self.opened += 1
         return io.BytesIO(self.content)
+
+
+class OnDisk:
+    """The bytes of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.size = path.stat().st_size
+
+    def open(self) -> BinaryIO:
+        return self._path.open("rb", buffering=0)
 
 
 def flipped(content: bytes, *places: int) -> bytes:

@@ -20,7 +20,7 @@ from orasfs.tree.merge import (
     sole_branch,
 )
 from orasfs.tree.node import Broken, Directory, Node, RawFile
-from tests.support.layers import index_of, packed_layer
+from tests.support.layers import index_of, packed_layer, paths_of
 
 RAW = RawFile(Descriptor("text/plain", Digest.of(b"x"), 1))
 
@@ -254,7 +254,7 @@ def test_merged_image_is_what_applying_the_layers_in_order_leaves(
 
 def _apply(tree: dict[str, str], index: LayerIndex) -> dict[str, str]:
     """Apply a changeset as image-spec says: deletions of what was there, then the members."""
-    members = _members(index)
+    members = dict(sorted(paths_of(index).items()))
     tree = dict(tree)
     for path in members:
         parent, _, name = path.rpartition("/")
@@ -276,18 +276,3 @@ def _remove(tree: dict[str, str], path: str) -> None:
     for name in list(tree):
         if name == path or name.startswith(path if path.endswith("/") or not path else path + "/"):
             del tree[name]
-
-
-def _members(index: LayerIndex) -> dict[str, str]:
-    found: dict[str, str] = {}
-    stack = [(0, "")]
-    while stack:
-        directory, prefix = stack.pop()
-        for entry in index.children(directory):
-            path = prefix + index.name_of(entry)
-            ordinal = index.resolve(entry)
-            is_directory = bool(index.kind_of(ordinal) == 1)
-            found[path] = "d" if is_directory else "f"
-            if is_directory:
-                stack.append((ordinal, path + "/"))
-    return dict(sorted(found.items()))

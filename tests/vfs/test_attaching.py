@@ -15,6 +15,7 @@ from orasfs.staging.drafts import DraftStore
 from orasfs.staging.namespaces import LocalNamespaces
 from orasfs.vfs.drafts import Drafts
 from tests.fakes.repositories import FakeRegistries, FakeRepository
+from tests.support.drafting import drafts_at
 from tests.support.walking import HOST, Walker, mounted
 
 REFERRERS = "team/site/v1/.oras/referrers"
@@ -97,11 +98,9 @@ async def test_it_is_found_again_under_every_name_of_its_subject(
         await make(walker, f"{REFERRERS}/sbom")
     world.store.close()
     world.repository.tags["v2"] = world.subject
-    store = DraftStore(tmp_path / "drafts")
-    drafts = Drafts(store, LocalNamespaces(tmp_path / "n.json"))
-    async with mounted(world.registries, drafts=drafts) as walker:
-        assert await walker.ls("team/site/v2/.oras/referrers") == ["sbom"]
-    store.close()
+    with drafts_at(tmp_path) as drafts:
+        async with mounted(world.registries, drafts=drafts) as walker:
+            assert await walker.ls("team/site/v2/.oras/referrers") == ["sbom"]
 
 
 async def test_what_was_committed_is_there_by_its_digest_and_by_its_name(world: World) -> None:

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 
 from orasfs.errors import ConnectionRefused
-from orasfs.staging.drafts import DraftStore
-from orasfs.staging.namespaces import LocalNamespaces
-from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.root import NamespaceRoot, RegistryRoot, RootSpecification
 from tests.fakes.repositories import FakeRegistries
+from tests.support.drafting import drafts_at
 from tests.support.walking import HOST, Walker, mounted
 
 Mount = Callable[[RootSpecification], AbstractAsyncContextManager[Walker]]
@@ -29,13 +27,9 @@ def registries() -> FakeRegistries:
 def mount(registries: FakeRegistries, tmp_path: Path) -> Mount:
     @asynccontextmanager
     async def make(root: RootSpecification) -> AsyncIterator[Walker]:
-        store = DraftStore(tmp_path / "drafts")
-        namespaces = LocalNamespaces(tmp_path / "namespaces.json")
-        try:
-            async with mounted(registries, root, drafts=Drafts(store, namespaces)) as walker:
+        with drafts_at(tmp_path) as drafts:
+            async with mounted(registries, root, drafts=drafts) as walker:
                 yield walker
-        finally:
-            store.close()
 
     return make
 

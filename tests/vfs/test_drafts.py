@@ -29,11 +29,9 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.storage import ANY, Expectation
 from orasfs.staging.changes import AttrChanges
 from orasfs.staging.draft import Draft
-from orasfs.staging.drafts import DraftStore
-from orasfs.staging.namespaces import LocalNamespaces
-from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.operations import Ino
 from tests.fakes.repositories import FakeRegistries
+from tests.support.drafting import drafts_at
 from tests.support.walking import HOST, Walker, mounted
 
 Mount = Callable[[], AbstractAsyncContextManager[Walker]]
@@ -92,13 +90,9 @@ def committer(registries: FakeRegistries) -> FakeCommitter:
 def mount(registries: FakeRegistries, committer: FakeCommitter, tmp_path: Path) -> Mount:
     @asynccontextmanager
     async def make() -> AsyncIterator[Walker]:
-        store = DraftStore(tmp_path / "drafts")
-        namespaces = LocalNamespaces(tmp_path / "namespaces.json")
-        try:
-            async with mounted(registries, drafts=Drafts(store, namespaces, committer)) as walker:
+        with drafts_at(tmp_path, committer) as drafts:
+            async with mounted(registries, drafts=drafts) as walker:
                 yield walker
-        finally:
-            store.close()
 
     return make
 

@@ -2,6 +2,8 @@
 
 import os
 import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,11 @@ from orasfs.staging.capture import LowerContent, capture
 from orasfs.staging.changes import AttrChanges
 from orasfs.staging.draft import Draft
 from orasfs.staging.drafts import DraftStore
-from orasfs.staging.namespaces import LocalNamespaces
 from orasfs.staging.revise import Base
 from orasfs.staging.tree import StagedDirectory, StagedFile, find
-from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.operations import Ino
 from tests.fakes.repositories import FakeRegistries, tar_of
+from tests.support.drafting import drafts_at
 from tests.support.walking import HOST, Walker, mounted
 
 DOCS = tar_of(
@@ -80,20 +81,23 @@ class Edited:
         return capture(self.draft.directory / "tree").tree
 
 
-def drafts_in(path: Path) -> Drafts:
-    return Drafts(DraftStore(path / "drafts"), LocalNamespaces(path / "namespaces.json"))
+@asynccontextmanager
+async def mounted_at(registries: FakeRegistries, path: Path) -> AsyncIterator[Edited]:
+    with drafts_at(path) as drafts:
+        async with mounted(registries, drafts=drafts) as walker:
+            yield Edited(walker, drafts.store)
 
 
 async def test_an_edited_artifact_shows_what_it_was(
     registries: FakeRegistries, tmp_path: Path
 ) -> None:
-    drafts = drafts_in(tmp_path)
-    async with mounted(registries, drafts=drafts) as walker:
+    async with mounted_at(registries, tmp_path) as edited:
+        walker = edited.walker
         before = {
             path: await walker.stat(f"a/v1/{path}")
             for path in ("one.txt", "docs", "docs/readme", "docs/sub/deep", "docs/link")
         }
-        await Edited(walker, drafts.store).edit()
+        await edited.edit()
         assert await walker.xattr("a/v1", "user.oras.state") == "modified"
         assert await walker.ls("a/v1") == ["docs", "n", "one.txt", "other"]
         assert await walker.ls("a/v1/docs") == ["hard", "link", "readme", "sub"]
@@ -107,15 +111,13 @@ async def test_an_edited_artifact_shows_what_it_was(
         assert await walker.text("a/v1/n/e/sted.txt") == "nested"
         link = await walker.stat("a/v1/docs/link")
         assert await walker.filesystem.readlink(link.ino) == "readme"
-    drafts.store.close()
 
 
 async def test_nothing_changed_keeps_every_layer_and_copies_nothing(
     registries: FakeRegistries, tmp_path: Path
 ) -> None:
-    drafts = drafts_in(tmp_path)
-    async with mounted(registries, drafts=drafts) as walker:
-        edited = Edited(walker, drafts.store)
+    async with mounted_at(registries, tmp_path) as edited:
+        walker = edited.walker
         await edited.edit()
         await walker.text("a/v1/docs/readme")
         base = await edited.settle()
@@ -125,15 +127,13 @@ async def test_nothing_changed_keeps_every_layer_and_copies_nothing(
         assert isinstance(one, StagedFile)
         assert isinstance(one.content, LowerContent)
         assert edited.draft.expected == edited.draft.base.descriptor.digest  # type: ignore[union-attr]  # it has one
-    drafts.store.close()
 
 
 async def test_packed_layers_are_fetched_when_somebody_looks(
     registries: FakeRegistries, tmp_path: Path
 ) -> None:
-    drafts = drafts_in(tmp_path)
-    async with mounted(registries, drafts=drafts) as walker:
-        edited = Edited(walker, drafts.store)
+    async with mounted_at(registries, tmp_path) as edited:
+        walker = edited.walker
         await walker.stat("a/v1/.oras")
         registries.take_calls()
         await edited.edit()
@@ -146,7 +146,6 @@ async def test_packed_layers_are_fetched_when_somebody_looks(
         assert (shown.mode, shown.mtime_ns) == (committed.mode, committed.mtime_ns)
         await edited.filesystem.setattr(shown.ino, AttrChanges(mode=0o700), None)
         assert 1 not in (await edited.settle()).unchanged
-    drafts.store.close()
 
 
 @pytest.mark.parametrize(
@@ -155,9 +154,8 @@ async def test_packed_layers_are_fetched_when_somebody_looks(
 async def test_a_written_file_changes_its_layer_only(
     registries: FakeRegistries, tmp_path: Path, path: str, changed: int
 ) -> None:
-    drafts = drafts_in(tmp_path)
-    async with mounted(registries, drafts=drafts) as walker:
-        edited = Edited(walker, drafts.store)
+    async with mounted_at(registries, tmp_path) as edited:
+        walker = edited.walker
         await edited.edit()
         await edited.write(f"a/v1/{path}", b"X", offset=1)
         old = {"one.txt": "one", "docs/sub/deep": "deep", "n/e/sted.txt": "nested"}[path]
@@ -169,13 +167,11 @@ async def test_a_written_file_changes_its_layer_only(
             assert isinstance(file, StagedFile)
             assert isinstance(file.content, Path)
             assert file.content.read_bytes() == b"read me"
-    drafts.store.close()
 
 
 async def test_every_kind_of_change_is_seen(registries: FakeRegistries, tmp_path: Path) -> None:
-    drafts = drafts_in(tmp_path)
-    async with mounted(registries, drafts=drafts) as walker:
-        edited = Edited(walker, drafts.store)
+    async with mounted_at(registries, tmp_path) as edited:
+        walker = edited.walker
         await edited.edit()
         filesystem, top = edited.filesystem, await edited.ino("a/v1")
         await filesystem.setattr(await edited.ino("a/v1/one.txt"), AttrChanges(mode=0o755), None)
@@ -190,15 +186,13 @@ async def test_every_kind_of_change_is_seen(registries: FakeRegistries, tmp_path
         assert isinstance(moved, StagedFile)
         assert isinstance(moved.content, Path)
         assert moved.content.read_bytes() == b"read me"
-    drafts.store.close()
 
 
 async def test_truncating_needs_no_bytes_of_the_base(
     registries: FakeRegistries, tmp_path: Path
 ) -> None:
-    drafts = drafts_in(tmp_path)
-    async with mounted(registries, drafts=drafts) as walker:
-        edited = Edited(walker, drafts.store)
+    async with mounted_at(registries, tmp_path) as edited:
+        walker = edited.walker
         await edited.edit()
         one = await edited.ino("a/v1/one.txt")
         await edited.filesystem.setattr(one, AttrChanges(size=0), None)
@@ -211,47 +205,38 @@ async def test_truncating_needs_no_bytes_of_the_base(
         )
         edited.filesystem.release(opened.fh)
         assert await walker.text("a/v1/docs/readme") == ""
-    drafts.store.close()
 
 
 async def test_an_open_file_sees_what_is_written_later(
     registries: FakeRegistries, tmp_path: Path
 ) -> None:
-    drafts = drafts_in(tmp_path)
-    async with mounted(registries, drafts=drafts) as walker:
-        edited = Edited(walker, drafts.store)
+    async with mounted_at(registries, tmp_path) as edited:
         await edited.edit()
         opened = await edited.filesystem.open(await edited.ino("a/v1/one.txt"), os.O_RDONLY)
         assert edited.filesystem.read_now(opened.fh, 0, 9) == b"one"
         await edited.write("a/v1/one.txt", b"two and more")
         assert edited.filesystem.read_now(opened.fh, 0, 20) == b"two and more"
         edited.filesystem.release(opened.fh)
-    drafts.store.close()
 
 
 async def test_edits_are_there_after_a_remount(registries: FakeRegistries, tmp_path: Path) -> None:
-    drafts = drafts_in(tmp_path)
-    async with mounted(registries, drafts=drafts) as walker:
-        edited = Edited(walker, drafts.store)
+    async with mounted_at(registries, tmp_path) as edited:
         await edited.edit()
         await edited.filesystem.unlink(await edited.ino("a/v1"), "one.txt")
         await edited.write("a/v1/docs/readme", b"REWRITE")
-    drafts.store.close()
-    drafts = drafts_in(tmp_path)
-    async with mounted(registries, drafts=drafts) as walker:
+    async with mounted_at(registries, tmp_path) as edited:
+        walker = edited.walker
         assert await walker.ls("a/v1") == ["docs", "n", "other"]
         assert await walker.text("a/v1/docs/readme") == "REWRITE"
         assert await walker.text("a/v1/other/f") == "other"
-        assert (await Edited(walker, drafts.store).settle()).unchanged == {2, 3, 4}
-    drafts.store.close()
+        assert (await edited.settle()).unchanged == {2, 3, 4}
 
 
 async def test_a_base_is_given_to_an_empty_draft_once(
     registries: FakeRegistries, tmp_path: Path
 ) -> None:
-    drafts = drafts_in(tmp_path)
-    async with mounted(registries, drafts=drafts) as walker:
-        edited = Edited(walker, drafts.store)
+    async with mounted_at(registries, tmp_path) as edited:
+        walker = edited.walker
         entry = await edited.filesystem.mkdir(await edited.ino("a"), "v2", 0o755)
         assert entry.attr is not None
         top = entry.attr.ino
@@ -262,7 +247,6 @@ async def test_a_base_is_given_to_an_empty_draft_once(
         assert edited.draft.expected is None
         with pytest.raises(NotEmpty):
             await edited.filesystem.setxattr(top, "user.oras.base", b"v1")
-    drafts.store.close()
 
 
 async def test_what_cannot_be_edited_is_refused(
@@ -271,9 +255,8 @@ async def test_what_cannot_be_edited_is_refused(
     repository = registries.registries[HOST].add("a")
     child = repository.push(repository.layer(b"x", "x"), tag="child")
     repository.push_index(child, tag="index")
-    drafts = drafts_in(tmp_path)
-    async with mounted(registries, drafts=drafts) as walker:
-        edited = Edited(walker, drafts.store)
+    async with mounted_at(registries, tmp_path) as edited:
+        walker = edited.walker
         with pytest.raises(InvalidInput):
             await edited.filesystem.setxattr(await edited.ino("a/v1"), "user.oras.edit", b"2")
         by_digest = f"a@{child.digest}"
@@ -283,4 +266,3 @@ async def test_what_cannot_be_edited_is_refused(
             await edited.filesystem.setxattr(await edited.ino("a/index"), "user.oras.edit", b"1")
         assert "begin a draft on one of its children" in await walker.text("a/index/.oras/error")
         assert "REPOSITORY:NEW" in await walker.text(f"{by_digest}/.oras/error")
-    drafts.store.close()

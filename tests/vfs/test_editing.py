@@ -12,12 +12,11 @@ from orasfs.errors import NotFound, ReadOnly
 from orasfs.oci.reference import Target
 from orasfs.staging.changes import AttrChanges
 from orasfs.staging.drafts import DraftStore
-from orasfs.staging.namespaces import LocalNamespaces
-from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.operations import ROOT_INO
 from orasfs.vfs.options import FilesystemOptions
 from orasfs.vfs.root import ArtifactRoot, RootSpecification
 from tests.fakes.repositories import FakeRegistries, tar_of
+from tests.support.drafting import drafts_at
 from tests.support.walking import HOST, Walker, mounted
 
 DOCS = tar_of(
@@ -42,12 +41,9 @@ async def editing(
     options: FilesystemOptions = EDITING,
     root: RootSpecification | None = None,
 ) -> AsyncIterator[tuple[Walker, DraftStore]]:
-    drafts = Drafts(DraftStore(path / "drafts"), LocalNamespaces(path / "namespaces.json"))
-    try:
+    with drafts_at(path) as drafts:
         async with mounted(registries, root, options, drafts=drafts) as walker:
             yield walker, drafts.store
-    finally:
-        drafts.store.close()
 
 
 async def append(walker: Walker, ino: int, content: bytes, offset: int = 0) -> None:
