@@ -240,7 +240,7 @@ class GrowingContent(Protocol):
     """The bytes of a blob that is still being written, from its beginning on."""
 
     def wait(self, offset: int, is_cancelled: Callable[[], bool]) -> int:
-        """Return how many bytes there are once some are worth sending, or no more will come.
+        """Return how many bytes there are once a request is worth sending, or no more will come.
 
         Blocking. INVARIANT: bytes that were counted do not change, or else `Aborted` is raised
         by the next call.
@@ -251,6 +251,19 @@ class GrowingContent(Protocol):
 
         Raises:
             Aborted: it is cancelled, nobody has written for a while, or not only at the end.
+        """
+        ...
+
+    def flow(self, offset: int, is_cancelled: Callable[[], bool]) -> int:
+        """Return how many bytes there are as soon as there is a piece of a body that is under way.
+
+        Blocking; the same as `wait`, but for less, and not for long.
+
+        Returns:
+            `offset`, if no more will come, or none has come for so long that the body shall end.
+
+        Raises:
+            Aborted: as `wait`.
         """
         ...
 

@@ -216,7 +216,9 @@ class BulkTransport:
         headers = route.request_headers(self._settings.user_agent)
         headers |= dict(self._settings.headers) | authorization
         if request.method not in ("GET", "HEAD"):
-            headers |= {**request.headers, "Content-Length": str(request.length)}
+            headers |= request.headers
+            if request.length is not None:  # or else it goes with Transfer-Encoding: chunked
+                headers["Content-Length"] = str(request.length)
         try:
             response = self._request(request.method, url, headers, request)
         except FOREIGN as error:
@@ -249,14 +251,14 @@ class BulkTransport:
         """Send one request; the registry's circuit hears of the outcome, and may forbid it."""
         is_own = self._endpoint.owns(url)
         with self._traffic.watched(self._endpoint.host) if is_own else nullcontext():
-            body = upload.open_pieces() if upload is not None and upload.length else None
+            body = upload.open_pieces() if upload is not None and upload.length != 0 else None
             response = self._pools.request(method, url, headers, body, self._timeout_of(upload))
         if is_own:
             self._traffic.answered(response.status, response.headers)
         return response
 
     def _timeout_of(self, upload: UploadRequest | None) -> urllib3.Timeout:
-        if upload is None or (not upload.length and not upload.is_final):
+        if upload is None or (upload.length == 0 and not upload.is_final):
             return self._pools.timeout
         read = self._settings.commit_seconds if upload.is_final else self._settings.read_seconds
         # While a body is sent, each piece of it has what urllib3 calls the time for connecting.

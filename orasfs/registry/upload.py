@@ -1,19 +1,22 @@
 """Sending one blob, over as many requests as it takes.
 
 Owns the order of requests of an upload: one PUT of the whole by default, chunks where a registry
-refuses that or a connection broke half-way, what to ask before going on, and when to give up.
+refuses that or a connection broke half-way, one PATCH without a length for what is still being
+written, what to ask before going on, and when to give up.
 Knows neither HTTP library nor addresses: it is given a function that sends one request. Blocking;
 one thread runs it.
 
 INVARIANT: every way back to an earlier step counts as a failure, and the retry policy bounds
 failures without progress.
 
-Source: distribution-spec v1.1.1, Pushing blobs: monolithic (POST then PUT) and in chunks.
+Source: distribution-spec v1.1.1, Pushing blobs: monolithic (POST then PUT) and in chunks. A PATCH
+without a length or a range is how Docker pushes: the API of Docker's registry, from which this one
+comes, has it as a stream upload, and registries take it.
 """
 
 import enum
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -43,6 +46,8 @@ _SMALLEST_CHUNK_BYTES = 64 * 1024
 _POLL_SECONDS = 0.2
 _DONE_STATUSES = frozenset({200, 201, 204})
 _TAKEN_STATUSES = frozenset({201, 202, 204})  # 202; ECR answers chunks with 201
+# Of the form, or of one so long: chunks may do where they do not.
+_STREAM_REFUSALS = frozenset({400, 405, 411, 413, 415, 416, 501})
 _OCTETS = "application/octet-stream"
 
 
@@ -51,16 +56,71 @@ class Habits:
 
     def __init__(self) -> None:
         self.takes_whole_blobs = True
+        self.takes_streams = True
 
 
 class _Step(enum.Enum):
     BEGIN = "begin a session"
     WHOLE = "send all"
+    STREAM = "send what is written as it comes"
     CHUNK = "send the next chunk"
     FINISH = "end the session"
     ASK = "ask what the registry has of the session"
     CHECK = "ask whether it has the blob"
     DONE = "nothing"
+
+
+class _Progress:
+    """How far an upload got and when, and how often it failed since."""
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        job: WholeJob | GrowingJob,
+        sleep: Callable[[float], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self._policy = policy
+        self._job = job
+        self._sleep = sleep
+        self._clock = clock
+        self._most = 0  # the largest offset there ever was
+        self._failures = 0
+        self._time = clock()
+
+    def touch(self) -> None:
+        """Note that whatever time has passed was none of the registry's."""
+        self._time = self._clock()
+
+    def follow(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the pieces of a body that takes as long as its writer does."""
+        for piece in pieces:
+            yield piece
+            self.touch()
+
+    def advance(self, offset: int) -> None:
+        """Note what the registry has."""
+        if offset > self._most:
+            self._most = offset
+            self._failures = 0
+            self._time = self._clock()
+        self._job.on_progress(offset)
+
+    def pause(
+        self, failure: OrasfsError, judged: Unreachable | int, answer: Answer | None = None
+    ) -> None:
+        """Wait before the next attempt, or raise the failure if there is to be none."""
+        self._failures += 1
+        wish = _wish(failure, answer)
+        elapsed = self._clock() - self._time
+        delay = self._policy.decide(self._failures, elapsed, judged, wish)
+        if delay is None:
+            raise failure
+        logger.debug("retry subject=%s delay_s=%.2f failure=%s", self._job.subject, delay, failure)
+        while delay > 0:
+            self._job.check_cancelled()
+            self._sleep(min(delay, _POLL_SECONDS))
+            delay -= _POLL_SECONDS
 
 
 class BlobUpload:
@@ -87,19 +147,15 @@ class BlobUpload:
     ) -> None:
         self._send = send
         self._job = job
-        self._policy = policy
+        self._progress = _Progress(policy, job, sleep, clock)
         self._habits = habits
-        self._sleep = sleep
-        self._clock = clock
         self._step = _Step.BEGIN
         self._session = ""
         self._offset = 0  # what the registry has of the session
-        self._most = 0  # the largest offset there ever was
         self._stop = 0  # of the next chunk
+        self._may_stream = job.is_growing and habits.takes_streams  # once; then in chunks
         self._chunk_bytes = _GROWING_CHUNK_BYTES if job.is_growing else _CHUNK_BYTES
         self._minimum = 0
-        self._failures = 0  # without progress
-        self._progress_time = clock()
         self._courses = self._plan()
 
     def __repr__(self) -> str:
@@ -122,7 +178,7 @@ class BlobUpload:
         try:
             answer = request()
         except Unreachable as error:
-            self._pause(error, _as_judged(error, is_under_way=bool(self._session)))
+            self._progress.pause(error, _as_judged(error, is_under_way=bool(self._session)))
             return self._way_back()
         return judge(answer)
 
@@ -131,6 +187,7 @@ class BlobUpload:
         return {
             _Step.BEGIN: (self._begin, self._begun),
             _Step.WHOLE: (self._send_whole, self._sent_whole),
+            _Step.STREAM: (self._send_stream, self._sent_stream),
             _Step.CHUNK: (self._send_chunk, self._sent_chunk),
             _Step.FINISH: (self._finish, self._finished),
             _Step.ASK: (self._ask, self._asked),
@@ -147,6 +204,11 @@ class BlobUpload:
     def _send_whole(self) -> Answer:
         target = uploads.completion_url(self._session, self._job.digest)
         return self._exchange("PUT", target, (0, self._job.size), is_final=True)
+
+    def _send_stream(self) -> Answer:
+        self._may_stream = False
+        # It is answered when the registry has all of it on its disk.
+        return self._exchange("PATCH", self._session, (self._offset, None), is_final=True)
 
     def _send_chunk(self) -> Answer:
         headers = {"Content-Range": f"{self._offset}-{self._stop - 1}"}
@@ -167,7 +229,7 @@ class BlobUpload:
         self,
         method: str,
         target: str,
-        span: tuple[int, int] | None = None,
+        span: tuple[int, int | None] | None = None,
         headers: Mapping[str, str] | None = None,
         *,
         is_final: bool = False,
@@ -176,11 +238,17 @@ class BlobUpload:
         if span is None:
             return self._send(UploadRequest(method, target, subject))
         fields = {"Content-Type": _OCTETS, **(headers or {})}
-        pieces = partial(self._job.pieces, *span)
-        length = span[1] - span[0]
+        start, stop = span
+        pieces = partial(self._pieces, start, stop)
+        length = None if stop is None else stop - start
         return self._send(
             UploadRequest(method, target, subject, fields, pieces, length, is_final=is_final)
         )
+
+    def _pieces(self, start: int, stop: int | None) -> Iterator[bytes]:
+        if stop is not None:
+            return self._job.pieces(start, stop)
+        return self._progress.follow(self._job.flow(start))
 
     # What the answers mean
 
@@ -201,9 +269,11 @@ class BlobUpload:
 
     def _rest(self) -> _Step:
         """Return how to go on behind what the registry has; of what is written, wait for more."""
+        if self._may_stream:
+            return _Step.STREAM
         self._stop = min(self._job.wait(self._offset), self._offset + self._chunk_bytes)
         if self._job.is_growing:
-            self._progress_time = self._clock()  # waiting for a writer is no failure
+            self._progress.touch()  # waiting for a writer is no failure
         return _Step.CHUNK if self._stop > self._offset else _Step.FINISH
 
     def _sent_whole(self, answer: Answer) -> _Step:
@@ -219,6 +289,15 @@ class BlobUpload:
         self._cancel_session()
         return _Step.BEGIN
 
+    def _sent_stream(self, answer: Answer) -> _Step:
+        if answer.status not in _STREAM_REFUSALS:
+            self._stop = self._job.size
+            return self._sent_chunk(answer)
+        logger.info("no streams subject=%s status=%d", self._job.subject, answer.status)
+        self._habits.takes_streams = False
+        self._cancel_session()
+        return _Step.BEGIN
+
     def _sent_chunk(self, answer: Answer) -> _Step:
         if answer.status in _TAKEN_STATUSES:
             self._follow_session(answer)
@@ -228,7 +307,7 @@ class BlobUpload:
             return self._send_less_at_once(answer)
         if answer.status in (404, 416):
             # Lost, or not where we think it is.
-            self._pause(uploads.push_error(answer, self._job.subject), 503, answer)
+            self._progress.pause(uploads.push_error(answer, self._job.subject), 503, answer)
             return _Step.ASK if answer.status == 416 else _Step.BEGIN
         return self._refused(answer)
 
@@ -272,16 +351,13 @@ class BlobUpload:
 
     def _advance(self, offset: int) -> None:
         self._offset = offset
-        if offset > self._most:
-            self._most = offset
-            self._failures = 0
-            self._progress_time = self._clock()
-        self._job.on_progress(offset)
+        self._progress.advance(offset)
 
     # Failures
 
     def _refused(self, answer: Answer) -> _Step:
-        self._pause(uploads.push_error(answer, self._job.subject), answer.status, answer)
+        error = uploads.push_error(answer, self._job.subject)
+        self._progress.pause(error, answer.status, answer)
         return self._way_back()
 
     def _way_back(self) -> _Step:
@@ -289,22 +365,6 @@ class BlobUpload:
         if self._step in (_Step.BEGIN, _Step.CHECK):
             return self._step
         return _Step.ASK if self._session else _Step.BEGIN
-
-    def _pause(
-        self, failure: OrasfsError, judged: Unreachable | int, answer: Answer | None = None
-    ) -> None:
-        """Wait before the next attempt, or raise the failure if there is to be none."""
-        self._failures += 1
-        wish = _wish(failure, answer)
-        elapsed = self._clock() - self._progress_time
-        delay = self._policy.decide(self._failures, elapsed, judged, wish)
-        if delay is None:
-            raise failure
-        logger.debug("retry subject=%s delay_s=%.2f failure=%s", self._job.subject, delay, failure)
-        while delay > 0:
-            self._job.check_cancelled()
-            self._sleep(min(delay, _POLL_SECONDS))
-            delay -= _POLL_SECONDS
 
     def _cancel_session(self) -> None:
         """Tell the registry that nothing more comes; what it answers does not matter."""

@@ -28,7 +28,8 @@ class UploadRequest:
         target: a path, or an absolute URL of the registry's own origin.
         subject: what it is about, in words that begin every message.
         headers: beside those of all requests.
-        open_pieces: begins the body, whose length is `length` bytes; once more for each sending.
+        open_pieces: begins the body; once more for each sending.
+        length: of the body in bytes; None if it is not known yet.
         is_final: whether the answer may take as long as the registry needs to keep the blob.
     """
 
@@ -37,7 +38,7 @@ class UploadRequest:
     subject: str
     headers: Mapping[str, str] = field(default_factory=dict)
     open_pieces: Callable[[], Iterable[bytes]] = tuple
-    length: int = 0
+    length: int | None = 0
     is_final: bool = False
 
 
@@ -137,6 +138,10 @@ class WholeJob(Job):
                 f"{self.subject}: the content has {self.content.size} bytes, not {self.size}"
             )
 
+    def flow(self, start: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` on."""
+        return self.pieces(start, self.size)
+
     def wait(self, offset: int) -> int:  # noqa: ARG002 - all is there
         """Return how many bytes there are."""
         return self.size
@@ -181,6 +186,18 @@ class GrowingJob(Job):
 
     def check(self) -> None:
         """Find nothing to check yet."""
+
+    def flow(self, start: int) -> Iterator[bytes]:
+        """Yield the bytes from `start` on as they are written, until no more come.
+
+        Raises:
+            Aborted: the job was cancelled, or the content is not to be followed any more.
+            StorageFailure: it cannot be read.
+        """
+        while (stop := self.content.flow(start, self.is_cancelled)) > start:
+            self.extent.stop = stop
+            yield from self.pieces(start, stop)
+            start = stop
 
     def wait(self, offset: int) -> int:
         """Return how many bytes there are, once it is worth while or no more will come.

@@ -41,6 +41,10 @@ class GrowingFile:
         """See `GrowingContent.wait`."""
         return self._following.wait(offset, is_cancelled)
 
+    def flow(self, offset: int, is_cancelled: Callable[[], bool]) -> int:
+        """See `GrowingContent.flow`."""
+        return self._following.flow(offset, is_cancelled)
+
     def digest_now(self) -> Digest | None:
         """See `GrowingContent.digest_now`."""
         found = self._following.digest_now()

@@ -18,8 +18,10 @@ from orasfs.errors import Aborted
 
 FOLLOWED_BYTES = 4 * 1024 * 1024  # from which on; less is hashed in no time
 MAX_THREADS = 4  # files beyond have theirs later, or when they are committed
-WORTH_BYTES = 16 * 1024 * 1024  # that are waited for before they are sent
+WORTH_BYTES = 16 * 1024 * 1024  # that a request of their own is worth
+PIECE_BYTES = 1024 * 1024  # that are worth sending in a request that is under way
 IDLE_SECONDS = 60.0  # without a write, after which nobody waits for more
+PAUSE_SECONDS = 5.0  # without a write, after which no request is kept under way
 _POLL_SECONDS = 0.2
 _BUFFER_BYTES = 1024 * 1024
 
@@ -139,11 +141,30 @@ class Following:
         Raises:
             Aborted: it is lost, cancelled, not hashed, or nobody has written for a while.
         """
+        found = self._wait(offset, WORTH_BYTES, IDLE_SECONDS, is_cancelled)
+        if found is None:
+            raise Aborted("nobody writes it now")
+        return found
+
+    def flow(self, offset: int, is_cancelled: Callable[[], bool]) -> int:
+        """Return up to where it is written: behind `offset`, unless nobody writes now. Blocks.
+
+        Raises:
+            Aborted: it is lost, cancelled or not hashed.
+        """
+        found = self._wait(offset, PIECE_BYTES, PAUSE_SECONDS, is_cancelled)
+        return self.written if found is None else found
+
+    def _wait(
+        self, offset: int, worth: int, patience: float, is_cancelled: Callable[[], bool]
+    ) -> int | None:
         waited, seen = 0.0, self.written
         with self._changed:
-            while not self._is_complete() and self.written - offset < WORTH_BYTES:
-                if self._is_stuck() or is_cancelled() or waited >= IDLE_SECONDS:
+            while not self._is_complete() and self.written - offset < worth:
+                if self._is_stuck() or is_cancelled():
                     raise Aborted("it is not written from its beginning to its end now")
+                if waited >= patience:
+                    return None
                 self._changed.wait(_POLL_SECONDS)
                 waited = waited + _POLL_SECONDS if self.written == seen else 0.0
                 seen = self.written

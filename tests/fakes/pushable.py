@@ -44,6 +44,7 @@ class PushableRegistry(FakeRegistry):
     Attributes:
         takes_whole: answer a PUT of a blob's body with 413 otherwise.
         largest_chunk: 416 above; 0 is no limit.
+        refuses_streams: the status that answers a body without a length; 0 takes it.
         takes_part: keep only so many bytes of a chunk, and say so; 0 is all of it.
         tells_range: whether answers to chunks say what was received.
         minimum_chunk: the OCI-Chunk-Min-Length, 0 for none.
@@ -59,6 +60,7 @@ class PushableRegistry(FakeRegistry):
         super().__init__()
         self.takes_whole = True
         self.largest_chunk = 0
+        self.refuses_streams = 0
         self.takes_part = 0
         self.tells_range = True
         self.minimum_chunk = 0
@@ -115,17 +117,17 @@ class PushableRegistry(FakeRegistry):
                 exchange.answer(status, headers, content)
 
     def _read(self, exchange: Exchange) -> tuple[bytes, bool]:
-        length = int(exchange.headers.get("Content-Length", "0"))
-        end = length
+        length = exchange.body_length
         for order in self._breaks:
-            if order.times and length > order.after and re.search(order.path, exchange.path):
+            is_long = length is None or length > order.after
+            if order.times and is_long and re.search(order.path, exchange.path):
                 order.times -= 1
-                body = exchange.rfile.read(order.after)
+                body = exchange.read_body(order.after)
                 self.received_bytes += len(body)
                 return body if order.is_kept else b"", False
-        body = exchange.rfile.read(end)
+        body = exchange.read_body()
         self.received_bytes += len(body)
-        return body, len(body) == length
+        return body, length is None or len(body) == length
 
     def _write(
         self, method: str, exchange: Exchange, body: bytes
@@ -192,7 +194,10 @@ class PushableRegistry(FakeRegistry):
         self, name: str, session: str, found: _Session, exchange: Exchange, body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
         match = _SPAN.fullmatch(exchange.headers.get("Content-Range", ""))
-        if match is None or int(match[1]) != len(found.content):
+        if exchange.body_length is None and self.refuses_streams:
+            return self.refuses_streams, {}, b""
+        is_stream = exchange.body_length is None and not found.content
+        if not is_stream and (match is None or int(match[1]) != len(found.content)):
             return _refuse(416, "BLOB_UPLOAD_INVALID")
         if self.largest_chunk and len(body) > self.largest_chunk:
             return 413, {}, b""

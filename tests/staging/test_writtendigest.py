@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orasfs.errors import Aborted
 from orasfs.staging import writtendigest
 from orasfs.staging.changes import AttrChanges
 from orasfs.staging.identity import Identity
 from orasfs.staging.workspace import Workspace
 from orasfs.staging.writtendigest import FOLLOWED_BYTES
+from tests.support.content import never
 
 PIECE = FOLLOWED_BYTES // 4
 NUMBER_OF_PIECES = 6
@@ -154,3 +156,48 @@ def test_a_digest_that_is_given_out_is_right(steps: list[tuple[str, int, int]]) 
                 opened = workspace.open(identity, os.O_RDWR | (os.O_TRUNC if where else 0))
         opened.close()
         assert known(workspace, "f") in (None, actual(workspace, "f"))
+
+
+def test_body_that_is_under_way_gets_each_piece_and_ends_with_the_file(
+    workspace: Workspace,
+) -> None:
+    opened = workspace.make_file(workspace.top, "f", 0o644, os.O_WRONLY)
+    opened.write_now(0, bytes(PIECE))
+    following = workspace.digests.following(opened.identity.number)
+    assert following is not None
+    sent = following.flow(0, never)
+    for number in range(1, NUMBER_OF_PIECES):
+        opened.write_now(number * PIECE, bytes([number]) * PIECE)
+        sent = following.flow(sent, never)
+        assert sent == (number + 1) * PIECE
+    opened.close()
+    assert following.flow(sent, never) == sent
+    assert following.digest_now() == actual(workspace, "f")
+
+
+def test_body_under_way_ends_when_the_writer_pauses_and_a_request_waits_longer(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writtendigest, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(writtendigest, "PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr(writtendigest, "IDLE_SECONDS", 0.004)
+    opened = workspace.make_file(workspace.top, "f", 0o644, os.O_WRONLY)
+    opened.write_now(0, bytes(FOLLOWED_BYTES))
+    following = workspace.digests.following(opened.identity.number)
+    assert following is not None
+    assert following.flow(FOLLOWED_BYTES, never) == FOLLOWED_BYTES
+    assert following.digest_now() is None
+    with pytest.raises(Aborted):
+        following.wait(FOLLOWED_BYTES, never)
+    opened.close()
+
+
+def test_body_under_way_ends_when_the_file_is_rewritten(workspace: Workspace) -> None:
+    opened = workspace.make_file(workspace.top, "f", 0o644, os.O_WRONLY)
+    opened.write_now(0, bytes(FOLLOWED_BYTES))
+    following = workspace.digests.following(opened.identity.number)
+    assert following is not None
+    opened.write_now(0, b"another")
+    with pytest.raises(Aborted):
+        following.flow(FOLLOWED_BYTES, never)
+    opened.close()

@@ -66,15 +66,15 @@ class FailingFront(Front):
         super().respond(exchange)
 
     def _fail(self, exchange: Exchange, kind: str) -> None:
-        length = int(exchange.headers.get("Content-Length", "0"))
+        length = exchange.body_length
         if kind == STALLED:
             exchange.close_connection = True
             self.stopping.wait()
         elif kind == "reset":
-            exchange.rfile.read(length // 2)
+            exchange.read_body(1024 if length is None else length // 2)
             exchange.hang_up(reset=True)
         else:
-            exchange.rfile.read(length)
+            exchange.read_body()
             headers = {"Content-Type": "application/json", "Retry-After": "1"}
             exchange.answer(int(kind), headers, b'{"errors": []}')
 

@@ -39,9 +39,26 @@ class Exchange(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def read_body(self) -> bytes:
-        """Read the request's body."""
-        return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+    @property
+    def body_length(self) -> int | None:
+        """The number of bytes of the request's body; None if it comes as a stream of chunks."""
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            return None
+        return int(self.headers.get("Content-Length", "0"))
+
+    def read_body(self, most: int | None = None) -> bytes:
+        """Read the request's body, or the first bytes of it."""
+        length = self.body_length
+        if length is not None:
+            return self.rfile.read(length if most is None else min(length, most))
+        body = b""
+        while most is None or len(body) < most:
+            size = int(self.rfile.readline().partition(b";")[0] or b"0", 16)
+            body += self.rfile.read(size)
+            self.rfile.readline()
+            if not size:
+                break
+        return body[:most]
 
     def hang_up(self, *, reset: bool = False) -> None:
         """End the connection after this answer; by RST instead of FIN if asked."""
