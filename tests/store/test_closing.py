@@ -1,9 +1,11 @@
 """What readers have seen before a clean close is there for the next mount."""
 
+import math
 import threading
 from pathlib import Path
 
 import pytest
+import trio
 
 from orasfs.errors import Offline
 from orasfs.oci.descriptor import Descriptor
@@ -18,6 +20,7 @@ from tests.fakes.source import MemorySource
 from tests.store import test_indexedlayers as indexed
 from tests.store import test_passing as passing
 from tests.store.test_tocs import image_layer
+from tests.support.blobbench import until
 from tests.support.caches import content, lazy_at
 from tests.support.seekable import FIRST_FILE
 
@@ -114,3 +117,19 @@ async def test_disk_that_hangs_holds_up_no_close(
         assert not (tmp_path / "blobs" / "sha256" / made.index.digest.hex).exists()
     finally:
         never.set()
+
+
+@pytest.mark.parametrize("lazy_bytes", [1000, 1024 * 1024 * 1024])
+async def test_pass_that_waits_for_the_network_holds_up_no_close(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lazy_bytes: int
+) -> None:
+    monkeypatch.setattr(cache, "_CLOSE_SECONDS", math.inf)  # it ends by itself
+    source = MemorySource()
+    layer = passing.packed(source, passing.TAR)
+    source.gate_at = passing.GATE
+    async with lazy_at(tmp_path, source, lazy_bytes=lazy_bytes) as (repository, _):
+        with trio.CancelScope() as reader:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(repository.open_layer, layer)
+                await until(source.at_gate.is_set)
+                reader.cancel()
