@@ -138,7 +138,9 @@ def check_mounts() -> Iterator[Finding]:
     for mount in read_mounts():
         if mount.type == FILESYSTEM_TYPE:
             number = mountpoint.probe(mount.path)
-            if number:
+            if number == mountpoint.DENIED:
+                yield Finding(mount.path, f"{mount.source}, private to the user who mounted it")
+            elif number:
                 sentence = f"{os.strerror(number)}; remove it: fusermount3 -u -z {mount.path}"
                 yield Finding(mount.path, sentence, "FAIL")
             else:

@@ -10,6 +10,7 @@ from orasfs.errors import MountFailed
 from orasfs.fuse.mountinfo import FILESYSTEM_TYPE, Mount, mount_at, read_mounts
 
 STATUS_FILE = ".orasfs/status.json"
+_PRIVATE = "private to the user who mounted it"
 
 
 @click.command()
@@ -17,7 +18,10 @@ STATUS_FILE = ".orasfs/status.json"
 @click.option("--json", "as_json", is_flag=True, help="Print the documents as JSON.")
 @click.pass_context
 def command(ctx: click.Context, place: str | None, *, as_json: bool) -> None:
-    """Tell how MOUNTPOINT fares, or all mounts of orasfs; exit status 1 if one does not answer."""
+    """Tell how MOUNTPOINT fares, or all mounts of orasfs; exit status 1 if one does not answer.
+
+    Those of other users are named, and not asked where they are private.
+    """
     mounts = _mounts(place)
     documents = [_document(mount) for mount in mounts]
     if as_json:
@@ -26,7 +30,8 @@ def command(ctx: click.Context, place: str | None, *, as_json: bool) -> None:
         click.echo("nothing is mounted")
     else:
         click.echo("\n".join(line for document in documents for line in _lines(document)))
-    if any("error" in document for document in documents):
+    failed = [document for document in documents if "error" in document]
+    if any(place or not document.get("private") for document in failed):
         ctx.exit(1)
 
 
@@ -46,12 +51,16 @@ def _document(mount: Mount) -> dict[str, Any]:
     try:
         document = json.loads(mountpoint.read_file(f"{mount.path}/{STATUS_FILE}"))
     except (MountFailed, ValueError) as error:
-        return {"source": mount.source, "mountpoint": mount.path, "error": str(error)}
+        failed = {"source": mount.source, "mountpoint": mount.path, "error": str(error)}
+        is_private = mountpoint.probe(mount.path) == mountpoint.DENIED
+        return failed | ({"private": True, "error": _PRIVATE} if is_private else {})
     return document if isinstance(document, dict) else {}
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
     head = f"{document.get('source')} on {document.get('mountpoint')}"
+    if document.get("private"):
+        return [head, f"  {document['error']}"]
     if "error" in document:
         return [head, f"  does not answer: {document['error']}"]
     lines = [

@@ -31,6 +31,7 @@ _PROBE = (
 )
 _READ = "import sys\nsys.stdout.buffer.write(open(sys.argv[1], 'rb').read())\n"
 TIMED_OUT = errno.ETIMEDOUT
+DENIED = errno.EACCES  # also to root, where another user has mounted without allow_other
 
 
 def canonical(text: str) -> str:
@@ -114,7 +115,10 @@ def check_machine() -> None:
             "device (docker run --device /dev/fuse --cap-add SYS_ADMIN)"
         )
     if not os.access(device, os.R_OK | os.W_OK):
-        raise MountFailed("/dev/fuse: no permission to read and write it")
+        raise MountFailed(
+            "/dev/fuse: no permission to read and write it; as root, give it to those who mount "
+            "(chmod 666 /dev/fuse, as most systems do by themselves)"
+        )
     if shutil.which("fusermount3") is None:
         raise MountFailed("fusermount3 is missing: install the package fuse3")
 

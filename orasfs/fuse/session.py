@@ -27,7 +27,7 @@ async def serve(service: Service) -> None:
     """Mount a filesystem and answer the kernel until somebody unmounts it or `stop` is set.
 
     Raises:
-        MountFailed: the kernel or fusermount3 refused; fusermount3 has said why on stderr.
+        MountFailed: the kernel or fusermount3 refused; fusermount3 may have said why on stderr.
     """
     module = importlib.import_module(_MODULES[service.options.transport])
     # Each of them has a `serve` of that shape, and is checked where it is tested.

@@ -18,21 +18,25 @@ def mount(mountpoint: str, options: SessionOptions) -> int:
     """Mount, and return the descriptor of the device; what is asked there is not answered yet.
 
     Raises:
-        MountFailed: fusermount3 is not there, or refused and has said why on stderr.
+        MountFailed: fusermount3 is not there, or refused, with what it said.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
         words = ("-o", ",".join(sorted(mount_options(options))), "--", mountpoint)
         try:
-            subprocess.run(  # noqa: S603 - no shell
+            done = subprocess.run(  # noqa: S603 - no shell
                 ("fusermount3", *words),  # noqa: S607 - that of whoever mounts
                 pass_fds=(theirs.fileno(),),
                 env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
+                stderr=subprocess.PIPE,
                 timeout=MOUNT_SECONDS,
-                check=True,
+                check=False,
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
             raise MountFailed(f"{mountpoint}: cannot mount: {error}") from error
+        if done.returncode:
+            said = os.fsdecode(done.stderr).strip().removeprefix("fusermount3: ")
+            raise MountFailed(f"{mountpoint}: cannot mount: {said or 'fusermount3 failed'}")
         ours.setblocking(False)  # it was sent before fusermount3 ended
         try:
             _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
