@@ -165,7 +165,7 @@ def verify(
     """
     checked: list[Entry] = []
     unsure: list[Entry] = []
-    faults = list(inspection.verify(room, checked.append, unsure.append))
+    faults = inspection.verify(room, checked.append, unsure.append)
     size = sum(entry.size for entry in checked)
     if as_json:
         document = {

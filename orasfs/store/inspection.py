@@ -31,7 +31,8 @@ class Fault:
     """A file that was wrong, and what was done about it.
 
     Attributes:
-        files: of a slab, the paths in the layer of the files that are wrong; the first 100.
+        files: of a slab, or of a blob that is a large file of layers, the paths in the layer of
+            the files that are wrong; the first 100.
     """
 
     path: str
@@ -42,8 +43,8 @@ class Fault:
 
 def verify(
     room: Room, on_checked: Callable[[Entry], None], on_unsure: Callable[[Entry], None]
-) -> Iterator[Fault]:
-    """Check all there is, and yield what was wrong; it is gone then, and will be fetched anew.
+) -> Sequence[Fault]:
+    """Check all there is, and return what was wrong; it is gone then, and will be fetched anew.
 
     A blob or a slab is moved to orasfs/damaged/, to be looked at, until there is need of its room.
 
@@ -52,28 +53,28 @@ def verify(
         on_checked: called with each file.
         on_unsure: called with each slab that fits its index, and has no blob to be compared with.
     """
-    wrong: set[str] = set()
-    # Slabs last: what they must be, the blobs say.
-    for entry in sorted(room.ledger.entries(), key=_is_slab):
+    faults: dict[str, Fault] = {}
+    # What is known of layers last: what it must be, the blobs say.
+    for entry in sorted(room.ledger.entries(), key=_is_of_layer):
         fault = None
         if entry.kind is Kind.BLOB:
             fault = _check_blob(room, entry)
         elif entry.kind is Kind.PARTIAL:
             fault = _check_partial(room, entry)
         elif entry.kind is Kind.INDEX and entry.path.endswith("/index"):
-            fault = _check_index(room, entry)
+            fault = _check_index(room, entry, faults)
         elif entry.path.endswith(f"/{pointfile.NAME}"):
             fault = _check_points(room, entry)
-        elif _is_slab(entry):
-            fault = _check_slab(room, entry, wrong, on_unsure)
+        elif entry.kind is Kind.LAYER and entry.path.endswith(f"/{unpack.SLAB_NAME}"):
+            fault = _check_slab(room, entry, faults, on_unsure)
         on_checked(entry)
         if fault is not None:
-            wrong.add(fault.path)
-            yield fault
+            faults[fault.path] = fault
+    return tuple(faults.values())
 
 
-def _is_slab(entry: Entry) -> bool:
-    return entry.kind is Kind.LAYER and entry.path.endswith(f"/{unpack.SLAB_NAME}")
+def _is_of_layer(entry: Entry) -> bool:
+    return entry.kind in (Kind.LAYER, Kind.INDEX)
 
 
 def _check_blob(room: Room, entry: Entry) -> Fault | None:
@@ -106,30 +107,39 @@ def _move_away(room: Room, path: Path, reason: str) -> Fault:
     return Fault(name, reason, f"moved to {target}")
 
 
-def _check_index(room: Room, entry: Entry) -> Fault | None:
-    path = room.root / entry.path
-    unpacked = unpack.open_unpacked(path.parent)
-    if unpacked is not None:
-        if unpacked.slab_fd >= 0:
-            os.close(unpacked.slab_fd)
-        return None
-    return _remove(room, entry.path)
+def _check_index(room: Room, entry: Entry, faults: dict[str, Fault]) -> Fault | None:
+    """Check an index, and name the files that are blobs found to be wrong."""
+    unpacked = unpack.open_unpacked((room.root / entry.path).parent)
+    if unpacked is None:
+        return _remove(room, entry.path)
+    if unpacked.slab_fd >= 0:
+        os.close(unpacked.slab_fd)
+    index = unpacked.index
+    try:
+        paths = {number: _blob_path(index.blob(number)) for number in range(index.blobs)}
+        wrong = {number: path for number, path in paths.items() if path in faults}
+        for number, path in wrong.items():
+            names = (*faults[path].files, *slabs.paths_of(index, slabs.own(index, number)))
+            faults[path] = dataclasses.replace(faults[path], files=names[:_NAMED_FILES])
+    except InvalidContent:
+        return _remove(room, entry.path)
+    return None
 
 
 def _check_slab(
-    room: Room, entry: Entry, wrong: Collection[str], on_unsure: Callable[[Entry], None]
+    room: Room, entry: Entry, faults: Collection[str], on_unsure: Callable[[Entry], None]
 ) -> Fault | None:
     """Compare a slab with the layer's blob, unless that is wrong itself."""
     path = room.root / entry.path
-    unpacked = unpack.open_unpacked(path.parent)
+    unpacked = unpack.open_unpacked(path.parent) if entry.digest else None
     if unpacked is None:
         return None  # nothing reads it
     index = unpacked.index
     if unpacked.slab_fd < 0:
         reason = f"is not the {index.slab_size} bytes that its index says"
         return _move_away(room, path, reason) if path.exists() else None
-    name = _blob_of(entry)
-    blob_fd = -1 if name in wrong else _open(room.root / name)
+    name = _blob_path(Digest.parse(entry.digest))
+    blob_fd = -1 if name in faults else _open(room.root / name)
     try:
         if blob_fd < 0:
             collections.deque(slabs.stored(index), maxlen=0)
@@ -156,9 +166,8 @@ def _slab_fault(room: Room, path: Path, index: LayerIndex, found: Iterator[int])
     return dataclasses.replace(fault, files=sorted(slabs.paths_of(index, first)))
 
 
-def _blob_of(entry: Entry) -> str:
-    """Return the path of the blob of a layer."""
-    return f"blobs/{entry.digest.replace(':', '/')}"
+def _blob_path(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.hex}"
 
 
 def _open(path: Path) -> int:

@@ -6,7 +6,7 @@ the layer's blob, which the caller has verified. Without it there are the sizes.
 one step of the tar at a time.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from orasfs.errors import InvalidContent
@@ -82,6 +82,16 @@ def differing(index: LayerIndex, slab_fd: int, tar: Iterable[bytes | memoryview]
         begin = end
     if file is not None:
         raise InvalidContent(f"layer index: file {file.ordinal} is behind the end of its tar")
+
+
+def own(index: LayerIndex, number: int) -> Sequence[int]:
+    """Return the ordinals of the files that are a blob of their own, of that number.
+
+    Raises:
+        InvalidContent: the index is damaged.
+    """
+    files = (each for each in range(len(index)) if index.kind_of(each) is MemberKind.FILE)
+    return [ordinal for ordinal in files if index.place(ordinal).blob == number]
 
 
 def paths_of(index: LayerIndex, ordinals: Collection[int]) -> Iterator[str]:

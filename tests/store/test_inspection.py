@@ -57,10 +57,10 @@ class Unpacked:
         try:
             room.recover()
             room.scan()
-            faults = list(inspection.verify(room, lambda _: None, unsure.append))
+            faults = inspection.verify(room, lambda _: None, unsure.append)
         finally:
             room.ledger.close()
-        return faults, [entry.path for entry in unsure]
+        return [*faults], [entry.path for entry in unsure]
 
     def check_readable(self, *, fetched: int) -> None:
         """Check that all is read right again, and how much of it comes from the source."""
@@ -147,6 +147,7 @@ def test_one_bit_of_a_large_file_is_found_as_that_of_a_blob(cache: Unpacked) -> 
     flip(own, 5)
     (fault,), unsure = cache.verify()
     assert (fault.path, unsure) == (cache.name(own), [])
+    assert fault.files == ("docs/large",)
     cache.check_readable(fetched=0)
 
 
