@@ -1,10 +1,9 @@
 """Sending one blob, over as many requests as it takes.
 
-Owns the order of requests of an upload: one PUT of the whole by default, chunks where a registry
-refuses that or a connection broke half-way, one PATCH without a length for what is still being
-written, what to ask before going on, and when to give up.
-Knows neither HTTP library nor addresses: it is given a function that sends one request. Blocking;
-one thread runs it.
+Owns the order of requests: one PUT of the whole, chunks where a registry refuses that or a
+connection broke half-way, one PATCH without a length for what is still being written; what to ask
+before going on, and when to give up. Knows neither HTTP library nor addresses: it is given a
+function that sends one request. Blocking; one thread runs it.
 
 INVARIANT: every way back to an earlier step counts as a failure, and the retry policy bounds
 failures without progress.
