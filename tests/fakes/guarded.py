@@ -66,9 +66,7 @@ class GuardedRegistry(PushableRegistry):
 
     def _refuse(self, exchange: Exchange, status: int, code: str, message: str) -> None:
         with self._lock:
-            self.requests.append((exchange.command, exchange.path))
-            fields = {name.lower(): value for name, value in exchange.headers.items()}
-            self.request_headers.append(fields)
+            self.note(exchange)
         exchange.read_body()
         headers = {"Content-Type": "application/json"}
         if status == 401:

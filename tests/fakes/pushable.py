@@ -96,9 +96,7 @@ class PushableRegistry(FakeRegistry):
             super().respond(exchange)
             return
         with self._lock:
-            self.requests.append((exchange.command, exchange.path))
-            fields = {name.lower(): value for name, value in exchange.headers.items()}
-            self.request_headers.append(fields)
+            self.note(exchange)
         body, is_whole = self._read(exchange)
         fault = self._take_fault(exchange.command, exchange.path)
         if fault.stall_after is not None:

@@ -10,14 +10,14 @@ with FakeRegistry() as registry:
 import json
 import re
 import ssl
-import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tests.support.loopback import Exchange, LoopbackServer
+from tests.support.counting import CountingServer
+from tests.support.loopback import Exchange
 from tests.support.publish import OCI_INDEX, OCI_MANIFEST, digest_of
 
 _PIECE_BYTES = 64 * 1024
@@ -66,11 +66,10 @@ class _Manifest:
     media_type: str
 
 
-class FakeRegistry(LoopbackServer):
+class FakeRegistry(CountingServer):
     """An in-memory registry on loopback.
 
     Attributes:
-        requests: (method, path with query) of every request, in order.
         request_headers: the headers of every request, in the same order, names in lower case.
         page_size: names in a page of tags or repositories; 0 is no paging.
         has_referrers: whether there is a referrers API.
@@ -82,14 +81,12 @@ class FakeRegistry(LoopbackServer):
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(tls)
-        self.requests: list[tuple[str, str]] = []
         self.request_headers: list[dict[str, str]] = []
         self.page_size = 0
         self.has_referrers = True
         self.has_catalog = True
         self.knows_all_names = False
         self.blob_location = ""
-        self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._blobs: dict[str, dict[str, bytes]] = defaultdict(dict)
         self._manifests: dict[str, dict[str, _Manifest]] = defaultdict(dict)
@@ -148,18 +145,16 @@ class FakeRegistry(LoopbackServer):
         with self._lock:
             self._faults.clear()
 
-    def count(self, method: str = "", path: str = "") -> int:
-        """Return how many requests there were of a method, with a path that matches."""
-        with self._lock:
-            return sum(
-                method in ("", found) and re.search(path, target) is not None
-                for found, target in self.requests
-            )
+    def note(self, exchange: Exchange) -> None:
+        """List a request and its headers; the caller holds the lock."""
+        super().note(exchange)
+        fields = {name.lower(): value for name, value in exchange.headers.items()}
+        self.request_headers.append(fields)
 
     def forget_requests(self) -> None:
         """Count from zero again."""
+        super().forget_requests()
         with self._lock:
-            self.requests.clear()
             self.request_headers.clear()
 
     def _take_fault(self, method: str, path: str) -> Fault:
@@ -177,9 +172,7 @@ class FakeRegistry(LoopbackServer):
     def respond(self, exchange: Exchange) -> None:
         """Answer one request, as well as the faults let it."""
         with self._lock:
-            self.requests.append((exchange.command, exchange.path))
-            fields = {name.lower(): value for name, value in exchange.headers.items()}
-            self.request_headers.append(fields)
+            self.note(exchange)
         fault = self._take_fault(exchange.command, exchange.path)
         if fault.status:
             exchange.answer(fault.status, dict(fault.headers), fault.body)
@@ -188,7 +181,7 @@ class FakeRegistry(LoopbackServer):
         if fault.replace is not None:
             body = fault.replace
         if status == 200 and not fault.ignore_range:
-            status, headers, body = cut(status, headers, body, fields.get("range", ""))
+            status, headers, body = cut(status, headers, body, exchange.headers.get("Range", ""))
         if fault.short_length is not None:
             body = body[: fault.short_length]
         headers = {"Content-Length": str(len(body))} | headers | dict(fault.headers)

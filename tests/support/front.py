@@ -9,10 +9,10 @@ with Front(registry.port) as front:
 
 import http.client
 import re
-import threading
 from dataclasses import dataclass, field
 
-from tests.support.loopback import Exchange, LoopbackServer
+from tests.support.counting import CountingServer
+from tests.support.loopback import Exchange
 
 _PIECE_BYTES = 256 * 1024
 _UPSTREAM_SECONDS = 60
@@ -30,11 +30,10 @@ class Override:
     body: bytes = b""
 
 
-class Front(LoopbackServer):
+class Front(CountingServer):
     """Forwards to 127.0.0.1:`upstream_port`.
 
     Attributes:
-        requests: (method, path with query) of every request, in order.
         bytes_sent: bodies of answers, in bytes.
         bytes_received: bodies of requests, in bytes.
     """
@@ -42,11 +41,9 @@ class Front(LoopbackServer):
     def __init__(self, upstream_port: int) -> None:
         super().__init__()
         self.upstream_port = upstream_port
-        self.requests: list[tuple[str, str]] = []
         self.bytes_sent = 0
         self.bytes_received = 0
         self._overrides: list[Override] = []
-        self._lock = threading.Lock()
 
     def override(
         self,
@@ -68,25 +65,17 @@ class Front(LoopbackServer):
         with self._lock:
             self._overrides.clear()
 
-    def count(self, method: str = "", path: str = "") -> int:
-        """Return how many requests there were of a method, with a path that matches."""
-        with self._lock:
-            return sum(
-                method in ("", found) and re.search(path, target) is not None
-                for found, target in self.requests
-            )
-
     def forget_requests(self) -> None:
         """Count from zero again."""
+        super().forget_requests()
         with self._lock:
-            self.requests.clear()
             self.bytes_sent = 0
             self.bytes_received = 0
 
     def respond(self, exchange: Exchange) -> None:
         """Answer by an override or by the registry."""
         with self._lock:
-            self.requests.append((exchange.command, exchange.path))
+            self.note(exchange)
             rules = list(self._overrides)
         for rule in rules:
             if rule.method in ("", exchange.command) and re.search(rule.path, exchange.path):
