@@ -1,5 +1,6 @@
 """SIGKILL while writing and committing: every fsynced byte is there, and tags are old or new.
 
+With a layout that is by pyfuse3, with a registry by whatever is the default.
 ORASFS_CRASHES says how many; scripts/soak does more.
 """
 
@@ -26,5 +27,6 @@ def test_kills_with_a_registry(tmp_path: Path) -> None:
 
 
 def test_kills_with_a_layout(tmp_path: Path) -> None:
-    crashes = Crashes(tmp_path / "home", LayoutOne(tmp_path / "layout"), SEED + 1)
+    layout, options = LayoutOne(tmp_path / "layout"), ("transport=pyfuse3",)
+    crashes = Crashes(tmp_path / "home", layout, SEED + 1, options)
     crashes.run(CRASHES // 2)

@@ -1,6 +1,7 @@
 """Random operations on what is mounted writable, against memory and against a real directory.
 
-ORASFS_FILE_OPERATIONS, ORASFS_TREE_EXAMPLES and ORASFS_SEED say how many and which.
+ORASFS_FILE_OPERATIONS, ORASFS_TREE_EXAMPLES and ORASFS_SEED say how many and which, by
+each transport.
 """
 
 import os
@@ -20,17 +21,20 @@ from tests.support.treechecker import TreeMachine
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
-OPERATIONS = int(os.environ.get("ORASFS_FILE_OPERATIONS", "5000"))
-EXAMPLES = int(os.environ.get("ORASFS_TREE_EXAMPLES", "60"))
+OPERATIONS = int(os.environ.get("ORASFS_FILE_OPERATIONS", "2500"))
+EXAMPLES = int(os.environ.get("ORASFS_TREE_EXAMPLES", "30"))
 SEED = int(os.environ.get("ORASFS_SEED", "2"))
 STEPS = 40
 
 
-@pytest.fixture(scope="module")
-def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+@pytest.fixture(scope="module", params=["pyfuse3", "device"])
+def mount(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """A mounted layout with v1, in which there is something of all kinds."""
     home = tmp_path_factory.mktemp("home")
-    with Mounted(LayoutOne(home / "layout").source, home) as mounted:
+    source = LayoutOne(home / "layout").source
+    with Mounted(source, home, f"transport={request.param}") as mounted:
         draft = mounted.path / "v1"
         (draft / "a/b/c").mkdir(parents=True)
         (draft / "b").write_bytes(os.urandom(3000))

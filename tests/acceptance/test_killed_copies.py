@@ -1,6 +1,6 @@
 """SIGKILL in the middle of `cp -a` into a draft: what was written is there, and nothing else.
 
-And what a kill leaves on the disk beside that is gone when it is mounted again.
+By both transports; what a kill leaves on the disk beside that is gone at the next mount.
 
 ORASFS_COPY_KILLS says how many; scripts/soak does more.
 """
@@ -30,7 +30,8 @@ def test_kills_while_blobs_are_sent_early(tmp_path: Path) -> None:
 
 
 def test_kills_while_nothing_is_sent(tmp_path: Path) -> None:
-    KilledCopies(tmp_path, LayoutOne(tmp_path / "layout"), (), SEED + 1).run(KILLS // 2)
+    layout, options = LayoutOne(tmp_path / "layout"), ("transport=pyfuse3",)
+    KilledCopies(tmp_path, layout, options, SEED + 1).run(KILLS // 2)
 
 
 def test_what_was_being_packed_or_dropped_is_freed_by_the_next_mount(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,9 +14,9 @@ import pytest
 
 from orasfs.fuse.options import may_pass_through
 from tests.support.filechecker import check_file
-from tests.support.gestures import LayoutOne, commit
+from tests.support.gestures import LayoutOne, commit, orasfs
 from tests.support.golden import GOLDEN, golden_tags
-from tests.support.mounted import Mounted, run
+from tests.support.mounted import PROJECT, Mounted, run
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
@@ -81,6 +82,42 @@ def test_a_file_agrees_with_memory(layout: Mounted) -> None:
     draft.mkdir()
     check_file(draft / "file", operations=OPERATIONS, seed=3)
     run(["rm", "-r", draft])
+
+
+def test_system_calls_answer_as_in_a_directory(layout: Mounted, tmp_path: Path) -> None:
+    draft = layout.path / "tried"
+    (draft / "dir").mkdir(parents=True)
+    program = [sys.executable, "-m", "tests.support.systemcalls"]
+    mounted, local = [
+        run([*program, top], environ={"PYTHONPATH": str(PROJECT)}).stdout.splitlines()
+        for top in (draft / "dir", tmp_path)
+    ]
+    assert mounted == local
+    run(["rm", "-r", draft])
+
+
+def test_gestures_are_those_of_the_interface(layout: Mounted) -> None:
+    """A sync of the directory pushes, one of its data does not; names are moved and linked."""
+    draft = layout.path / ".new"
+    draft.mkdir()
+    (draft / "file").write_text("content")
+    run(["sync", "-d", draft])
+    assert state(draft) == "draft"
+    orasfs("commit", "-q", draft)
+    run(["mv", "-T", draft, layout.path / "g1"])
+    assert state(layout.path / "g1") == "committed"
+    run(["ln", "-s", "g1", layout.path / "latest"])
+    run(["setfattr", "-n", "user.oras.edit", "-v", "1", layout.path / "g1"])
+    (layout.path / "g1/more").write_text("more")
+    assert state(layout.path / "g1") == "modified"
+    run(["sync", layout.path / "g1"])
+    assert state(layout.path / "g1") == "committed"
+    assert sorted(path.name for path in (layout.path / "latest").iterdir()) == ["file"]
+    assert sorted(path.name for path in (layout.path / "g1").iterdir()) == ["file", "more"]
+
+
+def state(path: Path) -> str:
+    return os.getxattr(path, "user.oras.state").decode()
 
 
 @pytest.mark.skipif(not may_pass_through(), reason="takes root and Linux 6.9")

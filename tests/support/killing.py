@@ -59,6 +59,7 @@ class Crashes:
     Attributes:
         home: the daemon's.
         repository: what is committed to.
+        options: of the mount.
         rounds: how many there were.
         commits: how many of them ended with their tag pushed.
         durable: digests of fsynced files of the draft, by name.
@@ -67,6 +68,7 @@ class Crashes:
     home: Path
     repository: Repository
     seed: int = 0
+    options: tuple[str, ...] = ()
     rounds: int = 0
     commits: int = 0
     durable: dict[str, str] = field(default_factory=dict)
@@ -74,7 +76,9 @@ class Crashes:
     def run(self, rounds: int) -> None:
         """Do so many rounds, killed while files are written or while they are committed."""
         chance = random.Random(self.seed)  # noqa: S311 - to be repeated, not to be secret
-        mounted = Mounted(self.repository.source, self.home, "tag_ttl=0", may_trace=True)
+        mounted = Mounted(
+            self.repository.source, self.home, "tag_ttl=0", *self.options, may_trace=True
+        )
         for _ in range(rounds):
             self.rounds += 1
             before = dict(self.repository.tags())
