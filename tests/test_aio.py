@@ -2,9 +2,9 @@
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from orasfs.aio import SingleFlight
+from orasfs.aio import LOCAL_WORK_SECONDS, LocalWork, SingleFlight, telling
 from orasfs.errors import Aborted, NotFound, RegistryFailure
 
 
@@ -185,3 +185,61 @@ async def test_a_shielded_waiter_outlives_no_flight_that_was_cancelled() -> None
             await wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
     assert ended == ["aborted"]
+
+
+async def test_progress_is_heard_through_calls_that_wait_for_calls(nursery: trio.Nursery) -> None:
+    """Also by one that has joined work which others have begun."""
+    outer, inner = SingleFlight[str](nursery), SingleFlight[str](nursery)
+    gate = trio.Event()
+    steps = 0
+
+    async def work() -> str:
+        with telling(lambda: steps):
+            await gate.wait()
+        return "content"
+
+    async def ask() -> str:
+        return await inner.run("inner", work)
+
+    flights = [outer.join(key, ask) for key in ("first", "second")]
+    await wait_all_tasks_blocked()
+    before = [flight.progress() for flight in flights]
+    assert [flight.progress() for flight in flights] == before
+    steps += 1
+    assert all(flight.progress() != seen for flight, seen in zip(flights, before, strict=True))
+    gate.set()
+    assert [await flight.result() for flight in flights] == ["content"] * 2
+    assert [flight.progress() for flight in flights] == [(), ()]
+
+
+async def test_progress_of_a_task_that_the_work_begins_is_that_of_the_work(
+    nursery: trio.Nursery,
+) -> None:
+    flights = SingleFlight[None](nursery)
+
+    async def part(number: int) -> None:
+        with telling(lambda: number):
+            await trio.sleep_forever()
+
+    async def work() -> None:
+        async with trio.open_nursery() as parts:
+            parts.start_soon(part, 7)
+
+    flight = flights.join("key", work)
+    await wait_all_tasks_blocked()
+    assert flight.progress() == (7,)
+
+
+async def test_telling_outside_of_any_call_is_heard_by_nobody() -> None:
+    with telling(lambda: pytest.fail("nobody asks")):
+        await trio.lowlevel.checkpoint()
+
+
+async def test_local_work_is_progress_for_so_long_only(autojump_clock: MockClock) -> None:
+    work = LocalWork()
+    seen = [work()]
+    for _ in range(3):
+        await trio.sleep(LOCAL_WORK_SECONDS / 2)
+        seen.append(work())
+    assert len(set(seen)) == 3
+    assert seen[2] == seen[3]

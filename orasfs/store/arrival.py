@@ -4,17 +4,20 @@ Owns the progress of one download or one check of a local file. One worker threa
 the trio thread reads it, waits for it and ends it. Knows no network and no store.
 
 INVARIANT: each attribute has one writer while a worker runs. The worker writes `fd`, `received`,
-`resumed`, `is_running` and `is_verified`; the trio thread writes the rest. The worker looks at
-`_wanted` after it wrote `received`, and a waiter looks at `received` after it wrote `_wanted`: one
-of the two sees the other, so no wake-up is lost, and a worker that no one waits for wakes no one.
+`resumed`, `checked`, `is_running` and `is_verified`; the trio thread writes the rest. The worker
+looks at `_wanted` after it wrote `received`, and a waiter looks at `received` after it wrote
+`_wanted`: one of the two sees the other, so no wake-up is lost, and a worker that no one waits for
+wakes no one.
 """
 
 import contextlib
 import os
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 import trio
 
+from orasfs.aio import LocalWork, telling
 from orasfs.errors import Unreachable
 
 STARTED = 1
@@ -36,23 +39,38 @@ class Closeable(Protocol):
 class Arrival:
     """The progress of one blob of `size` bytes.
 
+    Args:
+        size: in bytes.
+        token: of the loop.
+        fd: the open file, if there is one from the beginning.
+        is_local: whether it has all bytes, which are to be checked.
+        turns: tells how far those are whose turn is before this one's.
+
     Attributes:
         fd: the open file with the bytes, -1 before there is one; whoever owns the arrival closes
             it once `has_ended`.
         received: bytes [0, received) are in the file.
         resumed: how many of them were there before this download.
+        checked: how many of a local file were looked at.
         is_verified: size and digest have been checked.
         error: why it ended, if it failed.
         was_served: whether a reader was given bytes before they were verified.
     """
 
     def __init__(
-        self, size: int, token: trio.lowlevel.TrioToken, *, fd: int = -1, is_local: bool = False
+        self,
+        size: int,
+        token: trio.lowlevel.TrioToken,
+        *,
+        fd: int = -1,
+        is_local: bool = False,
+        turns: Callable[[], Hashable] = tuple,
     ) -> None:
         self.size = size
         self.fd = fd
         self.received = size if is_local else 0
         self.resumed = 0
+        self.checked = 0
         self.is_running = False
         self.is_verified = False
         self.is_stopping = False
@@ -63,6 +81,8 @@ class Arrival:
         self._stream: Closeable | None = None
         self._waiters: list[tuple[int, trio.Event]] = []
         self._wanted = _NEVER
+        self._turns = turns
+        self._local_work = LocalWork()
 
     def __repr__(self) -> str:
         state = "verified" if self.is_verified else repr(self.error) if self.error else "arriving"
@@ -121,6 +141,14 @@ class Arrival:
         """Whether the worker is done with it, one way or the other."""
         return self.ended.is_set()
 
+    def progress(self) -> Hashable:
+        """Tell how far it is (`orasfs.aio.telling`): its turn, its bytes, and their digest."""
+        if not self.is_running:
+            return self._turns()
+        if self.received < self.size:
+            return self.received
+        return self.checked, self._local_work()
+
     async def wait_started(self) -> None:
         """Wait for the first byte, for the end of an empty blob, or for a failure."""
         await self._wait(STARTED)
@@ -174,7 +202,8 @@ class Arrival:
             self._wanted = min(self._wanted, received)
             try:
                 if not self._is_reached(received):
-                    await waiter[1].wait()
+                    with telling(self.progress):
+                        await waiter[1].wait()
             finally:
                 self._waiters.remove(waiter)
 

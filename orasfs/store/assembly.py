@@ -11,12 +11,13 @@ import contextlib
 import copy
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Protocol, TypeVar
 
 import trio
 
+from orasfs.aio import LocalWork, telling
 from orasfs.errors import ContentMismatch, StorageFailure, StorageFull, Unreachable
 from orasfs.oci.descriptor import Descriptor
 from orasfs.store.arrival import Stopped
@@ -80,8 +81,7 @@ class Assembly:
         store: where its file is.
 
     Attributes:
-        fd: the open file with the bytes, -1 before there is one; whoever owns the assembly closes
-            it once `has_ended`.
+        fd: the open file, -1 before there is one; who owns the assembly closes it in the end.
         resumed: how many bytes were there before.
         is_verified: size and digest have been checked.
         error: why it ended, if it failed. The failure of a stream ends nothing: it is told to
@@ -100,6 +100,7 @@ class Assembly:
         self._fatal: Exception | None = None
         self._failure: tuple[float, Exception] | None = None
         self._done_gathering = trio.Event()
+        self._local_work = LocalWork()
         self.size = errand.descriptor.size
         self.fd = -1
         self.resumed = 0
@@ -143,6 +144,10 @@ class Assembly:
     def has(self, start: int, stop: int) -> bool:
         """Tell whether bytes [start, stop) are in the file."""
         return self.is_verified or (self._file is not None and self._file.chunks.has(start, stop))
+
+    def progress(self) -> Hashable:
+        """Tell how far it is (`orasfs.aio.telling`): its bytes, and then their digest."""
+        return self.received, self.is_complete and self._local_work()
 
     async def wait_started(self) -> None:
         """Wait for nothing: what to begin with is known only when it is read."""
@@ -198,7 +203,7 @@ class Assembly:
 
     async def _wait(self, waiter: Waiter) -> None:
         since = trio.current_time()
-        with self._wanted.waiting(waiter):
+        with self._wanted.waiting(waiter), telling(self.progress):
             self._serve(waiter)
             await waiter.event.wait()
         if self._wanted.has_waited(since):
@@ -226,8 +231,8 @@ class Assembly:
 
     def _refusal(self) -> Exception | None:
         """Return the failure of a stream that is so recent that no other one is tried."""
-        is_recent = self._failure is not None and trio.current_time() < self._failure[0]
-        return self._failure[1] if self._failure is not None and is_recent else None
+        until, failure = self._failure or (0.0, None)
+        return failure if trio.current_time() < until else None
 
     # What walkers do, and what comes of it.
 
@@ -291,15 +296,15 @@ class Assembly:
             await self._attempt()
 
     async def _attempt(self) -> None:
-        open_file = partial(self._store.open_chunks, self._errand.descriptor)
-        file = self._file = await _in_thread(open_file)
+        open_chunks = self._store.open_chunks
+        file = self._file = await _in_thread(partial(open_chunks, self._errand.descriptor))
         self._is_file_ours = True
         self.fd = file.open_reader()
         self.resumed = file.resumed
         error = await self._gather(file)
         self._is_file_ours = False
-        check, on_verified = self._check, self._note_verified
-        await _in_thread(partial(_conclude, file, error, check, on_verified, self._store.keep))
+        told = partial(_check, self), self._note_verified, self._store.keep
+        await _in_thread(partial(_conclude, file, error, *told))
 
     async def _gather(self, file: ChunkFile) -> Exception | None:
         """Let walkers fetch until all is there, or it is over; return what went wrong."""
@@ -319,9 +324,10 @@ class Assembly:
         self.is_verified = True
         self._publish()
 
-    def _check(self) -> None:
-        if self.is_stopping:
-            raise Stopped
+
+def _check(assembly: Assembly) -> None:
+    if assembly.is_stopping:
+        raise Stopped
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -5,7 +5,7 @@ to the reader that began it; what a reader leaves behind is decided in `orasfs.s
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -52,7 +52,7 @@ class Downloads:
 
     def arrival(self, size: int, *, fd: int = -1, is_local: bool = False) -> Arrival:
         """Make the arrival of a blob, to be passed to `start`."""
-        return Arrival(size, self._token, fd=fd, is_local=is_local)
+        return Arrival(size, self._token, fd=fd, is_local=is_local, turns=self._progress)
 
     def start(
         self,
@@ -98,6 +98,14 @@ class Downloads:
         """Wait until no work is under way."""
         while self._jobs:
             await next(iter(self._jobs)).arrival.ended.wait()
+
+    def _progress(self) -> Hashable:
+        """Tell how far the work is that is under way; what is queued gets its turn after some."""
+        return tuple(
+            (id(job), job.arrival.progress())
+            for job in self._jobs
+            if isinstance(job.arrival, Arrival) and job.arrival.is_running
+        )
 
     async def _assemble(self, job: _Job, assembly: Assembly) -> None:
         try:

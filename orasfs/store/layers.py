@@ -20,7 +20,7 @@ from typing import TypeVar
 import trio
 from cachetools import LRUCache
 
-from orasfs.aio import SingleFlight
+from orasfs.aio import LocalWork, SingleFlight, telling
 from orasfs.errors import InvalidContent, StorageFailure
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStreamer
@@ -299,4 +299,5 @@ class LayerStore:
         return self._store.root / "orasfs" / "layers" / digest.algorithm / digest.hex
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._unpack_limiter)
+        with telling(LocalWork()):
+            return await trio.to_thread.run_sync(work, limiter=self._unpack_limiter)

@@ -74,7 +74,7 @@ def check(descriptor: Descriptor, arrival: Arrival) -> None:
     with disk.translated(f"check {descriptor.digest}"):
         while content := os.pread(arrival.fd, _BUFFER_BYTES, offset):
             verifier.update(content)
-            offset += len(content)
+            arrival.checked = offset = offset + len(content)
             arrival.check()
     verifier.finish()
     arrival.mark_verified()

@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import TypeVar
 
 import trio
 
+from orasfs.aio import LocalWork, telling
 from orasfs.errors import InvalidContent, StorageFull, Unreachable
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
@@ -91,6 +92,7 @@ class Unpacking:
         self._unpacker: Unpacker | None = None
         self._changed = trio.Event()
         self._waiting = 0
+        self._local_work: LocalWork | None = None  # while a thread is at it, or has no turn yet
         self.sealed: SealedLayer | None = None
         self.error: Exception | None = None
         self.ended = trio.Event()
@@ -117,6 +119,12 @@ class Unpacking:
         """Whether the blob has been verified."""
         return self._blob is not None and self._blob.arrival.is_verified
 
+    def progress(self) -> Hashable:
+        """Tell how far it is (`orasfs.aio.telling`): by bytes, and by what has no measure."""
+        arrived = None if self._blob is None else self._blob.arrival.progress()
+        passed = None if self._unpacker is None else self._unpacker.position
+        return arrived, passed, None if self._local_work is None else self._local_work()
+
     def show(self) -> IndexBuilder:
         """Return what is known of the members, if `is_shown`; it counts as served from now on."""
         if self._unpacker is None:
@@ -135,20 +143,22 @@ class Unpacking:
         Raises:
             ContentMismatch: and whatever else the pass ended with.
         """
-        while not self.ended.is_set() and not is_reached():
-            self._waiting += 1
-            changed = self._changed
-            try:
-                if not is_reached():
-                    await changed.wait()
-            finally:
-                self._waiting -= 1
+        with telling(self.progress):
+            while not self.ended.is_set() and not is_reached():
+                self._waiting += 1
+                changed = self._changed
+                try:
+                    if not is_reached():
+                        await changed.wait()
+                finally:
+                    self._waiting -= 1
         if self.error is not None:
             raise copy.copy(self.error) from self.error
 
     async def wait_ended(self) -> None:
         """Wait for the end of the pass; raises as `wait_until`."""
-        await self.ended.wait()
+        with telling(self.progress):
+            await self.ended.wait()
         await self.wait_until(lambda: False)
 
     async def run(self) -> None:
@@ -264,11 +274,14 @@ class Unpacking:
             self._blob.arrival.was_served = True
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
+        self._local_work = LocalWork()
         try:
             return await trio.to_thread.run_sync(work, limiter=self._workshop.limiter)
         except trio.Cancelled:
             self._workshop.is_stopping.set()
             raise
+        finally:
+            self._local_work = None
 
 
 async def hash_tar(
@@ -290,7 +303,8 @@ async def hash_tar(
         await blob.arrival.wait_verified()
         _check(blob.arrival)
         work = partial(unpack.hash_tar, blob.arrival.fd, algorithm, check_stop)
-        return await trio.to_thread.run_sync(work, limiter=workshop.limiter)
+        with telling(LocalWork()):
+            return await trio.to_thread.run_sync(work, limiter=workshop.limiter)
     finally:
         workshop.blobs.release(blob)
 

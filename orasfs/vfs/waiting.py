@@ -2,7 +2,8 @@
 
 The kernel lets nobody kill a process that waits in a lookup, an open or a listing, so those end
 with `TimedOut`; what was begun goes on in the mount's nursery, for the next try
-(docs/SEMANTICS.md, "Waiting").
+(docs/SEMANTICS.md, "Waiting"). What comes nearer is no failure, however slow it is: the deadline
+is one of work of which nothing is heard (`orasfs.aio.telling`).
 """
 
 import itertools
@@ -16,9 +17,11 @@ from orasfs.errors import TimedOut
 
 T = TypeVar("T")
 
+_LOOKS = 10  # at the work, before it has been waited for too long
+
 
 class Patience:
-    """Waits for work at most so many seconds."""
+    """Waits for work at most so many seconds in which it comes no nearer."""
 
     def __init__(self, nursery: trio.Nursery, wait_seconds: float) -> None:
         self._flights: SingleFlight[object] = SingleFlight(nursery)
@@ -29,12 +32,21 @@ class Patience:
         """Return what `work` returns; calls with one key at one time share one run of it.
 
         Raises:
-            TimedOut: it takes longer; it goes on.
+            TimedOut: it takes longer, and comes no nearer; it goes on.
         """
-        with trio.move_on_after(self._wait_seconds):
-            # One key always stands for one kind of work, and so for one type.
-            return cast("T", await self._flights.run(key, work))
-        raise self._timed_out()
+        flight = self._flights.join(key, work)
+        seen, step_seconds = flight.progress(), self._wait_seconds / _LOOKS
+        deadline = first_deadline = trio.current_time() + self._wait_seconds
+        while True:
+            with trio.move_on_at(min(deadline, trio.current_time() + step_seconds)):
+                # One key always stands for one kind of work, and so for one type.
+                return cast("T", await flight.result())
+            now, before, seen = trio.current_time(), seen, flight.progress()
+            if seen != before:
+                # As if from the last look on: no later than the progress that was made since.
+                deadline = max(deadline, now + self._wait_seconds - step_seconds)
+            if now >= deadline:
+                raise self._timed_out(has_progress=deadline > first_deadline)
 
     async def owned(self, work: Callable[[], Awaitable[T]], abandon: Callable[[T], None]) -> T:
         """Return what `work` returns, which belongs to this caller alone.
@@ -65,7 +77,8 @@ class Patience:
             for result in delivered:
                 abandon(result)
 
-    def _timed_out(self) -> TimedOut:
+    def _timed_out(self, *, has_progress: bool) -> TimedOut:
+        what = "nothing more" if has_progress else "no answer"
         return TimedOut(
-            f"no answer within {self._wait_seconds:g} s; the work goes on, try again later"
+            f"{what} within {self._wait_seconds:g} s; the work goes on, try again later"
         )
