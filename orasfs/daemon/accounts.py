@@ -9,8 +9,8 @@ import trio
 
 from orasfs.daemon.config import MountConfig
 from orasfs.daemon.connect import connector
+from orasfs.daemon.ping import ask_once
 from orasfs.daemon.secrets import MountSecrets
-from orasfs.errors import TimedOut
 from orasfs.registry import login
 from orasfs.registry.credential import Credential
 from orasfs.registry.credentials import credential_files
@@ -51,12 +51,4 @@ def _file(chosen: Sequence[Path]) -> Path:
 
 
 async def _verify(host: str, config: MountConfig) -> None:
-    registry = connector(config, RegistryRoot(host))(host)
-    try:
-        with trio.move_on_after(VERIFY_SECONDS) as scope:
-            await registry.ping()
-    finally:
-        with trio.move_on_after(1, shield=True):
-            await registry.aclose()
-    if scope.cancelled_caught:
-        raise TimedOut(f"{host}: no answer within {VERIFY_SECONDS:g} seconds")
+    await ask_once(connector(config, RegistryRoot(host))(host), host, VERIFY_SECONDS)

@@ -1,7 +1,8 @@
-"""One question to a registry, outside any mount: does it answer?"""
+"""One question to a registry, outside any mount: does it answer? And how long that may take."""
 
 import trio
 
+from orasfs.daemon.places import Client
 from orasfs.errors import TimedOut
 from orasfs.oci.reference import parse_registry
 from orasfs.registry.client import RemoteRegistry
@@ -28,11 +29,20 @@ def ping(host: str, *, plain_http: bool | None) -> None:
 
 async def _ping(host: str, settings: RegistrySettings) -> None:
     registry = RemoteRegistry(host, settings, credentials=user_credentials())
+    await ask_once(registry, host, PING_SECONDS)
+
+
+async def ask_once(registry: Client, host: str, seconds: float) -> None:
+    """Ask a registry that is used for nothing else, and close its client.
+
+    Raises:
+        TimedOut: it did not answer within so many seconds; and what `ping` of it raises.
+    """
     try:
-        with trio.move_on_after(PING_SECONDS) as scope:
+        with trio.move_on_after(seconds) as scope:
             await registry.ping()
     finally:
         with trio.move_on_after(1, shield=True):
             await registry.aclose()
     if scope.cancelled_caught:
-        raise TimedOut(f"{host}: no answer within {PING_SECONDS:g} seconds")
+        raise TimedOut(f"{host}: no answer within {seconds:g} seconds")
