@@ -17,12 +17,11 @@ from orasfs.store.unpacker import Unpacker
 from orasfs.tree.node import PackedLayer
 from orasfs.tree.toc import find_toc
 from tests.fakes.source import MemorySource
-from tests.store import test_indexedlayers as indexed
-from tests.store import test_passing as passing
-from tests.store.test_tocs import image_layer
 from tests.support.blobbench import until
 from tests.support.caches import content, lazy_at
-from tests.support.seekable import FIRST_FILE
+from tests.support.referred import check, publish
+from tests.support.seekable import FIRST_FILE, image_layer
+from tests.support.stored import GATE, LARGE, TAR, packed
 
 _GATE_SECONDS = 20.0
 # What does not wait has closed everything by then; what does needs it in no case.
@@ -57,14 +56,14 @@ def index_of(root: Path, layer: PackedLayer) -> Path:
 async def test_published_index_that_is_being_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = indexed.publish()
+    made = publish()
     closing = keep_late(monkeypatch, made.index.digest)
     async with lazy_at(tmp_path, made.source) as (repository, _):
-        await indexed.check(repository, made.layer, "docs/large")
+        await check(repository, made.layer, "docs/large")
         closing.set()
     made.source.failure = made.source.open_error = Offline("nothing is asked")
     async with lazy_at(tmp_path, made.source) as (repository, _):
-        await indexed.check(repository, made.layer, "docs/large")
+        await check(repository, made.layer, "docs/large")
 
 
 async def test_table_of_contents_that_is_being_kept(
@@ -97,10 +96,10 @@ async def test_layer_all_of_which_has_passed(
 
     monkeypatch.setattr(Unpacker, "seal", late)
     source = MemorySource()
-    layer = passing.packed(source, passing.TAR)
+    layer = packed(source, TAR)
     async with lazy_at(tmp_path, source) as (repository, _):
         shown = await repository.begin_layer(layer)
-        assert await content(shown, "docs/large") == passing.LARGE
+        assert await content(shown, "docs/large") == LARGE
         closing.set()
     assert index_of(tmp_path, layer).exists()
 
@@ -108,12 +107,12 @@ async def test_layer_all_of_which_has_passed(
 async def test_disk_that_hangs_holds_up_no_close(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = indexed.publish()
+    made = publish()
     never = keep_late(monkeypatch, made.index.digest)
     monkeypatch.setattr(cache, "_CLOSE_SECONDS", 0.05)
     try:
         async with lazy_at(tmp_path, made.source) as (repository, _):
-            await indexed.check(repository, made.layer, "docs/large")
+            await check(repository, made.layer, "docs/large")
         assert not (tmp_path / "blobs" / "sha256" / made.index.digest.hex).exists()
     finally:
         never.set()
@@ -125,8 +124,8 @@ async def test_pass_that_waits_for_the_network_holds_up_no_close(
 ) -> None:
     monkeypatch.setattr(cache, "_CLOSE_SECONDS", math.inf)  # it ends by itself
     source = MemorySource()
-    layer = passing.packed(source, passing.TAR)
-    source.gate_at = passing.GATE
+    layer = packed(source, TAR)
+    source.gate_at = GATE
     async with lazy_at(tmp_path, source, lazy_bytes=lazy_bytes) as (repository, _):
         with trio.CancelScope() as reader:
             async with trio.open_nursery() as nursery:

@@ -1,10 +1,8 @@
 """Layers that are shown while they pass: what is readable when, and what is taken back."""
 
-import gzip
 import logging
 import os
 import shutil
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,6 @@ from orasfs.store.members import MemberReader
 from orasfs.store.openlayer import OpenLayer
 from orasfs.store.options import Verify
 from orasfs.store.rangedlayer import RangedLayer
-from orasfs.tree.layerindex import OWN_BLOB_BYTES
 from orasfs.tree.layers import PassingLayer
 from orasfs.tree.node import PackedLayer
 from orasfs.tree.partialindex import NotKnownYet
@@ -26,25 +23,7 @@ from tests.conftest import ExpectLog
 from tests.fakes.source import MemorySource
 from tests.support.archives import directory, file, link, tar_of
 from tests.support.caches import content, forget_bytes, lazy_at, locate
-
-FIRST, SECOND, LARGE = b"first" * 100, os.urandom(300_000), os.urandom(OWN_BLOB_BYTES + 5)
-
-
-def packed(source: MemorySource, tar: bytes, content_digest: Digest | None = None) -> PackedLayer:
-    blob = gzip.compress(tar, 0)  # stored, so that places in the blob are about those in the tar
-    return PackedLayer(source.add_blob(blob), "docs", content_digest)
-
-
-TAR = tar_of(
-    directory("docs"),
-    file("docs/first", FIRST),
-    link("docs/near", "first"),
-    link("docs/sub/far", "../first"),
-    file("docs/second", SECOND),
-    file("docs/large", LARGE),
-    link("docs/hard", "docs/first", tarfile.LNKTYPE),
-)
-GATE = 200_000  # in the middle of the second file
+from tests.support.stored import FIRST, GATE, LARGE, SECOND, TAR, packed
 
 
 async def test_member_of_an_earlier_pass_is_opened_when_it_passes_again(tmp_path: Path) -> None:

@@ -23,18 +23,12 @@ from tests.support.seekable import (
     LARGE_FILE,
     described,
     expected,
-    layer_of,
+    image_layer,
     read_member,
 )
 
 SEEKABLE = ["image-estargz", "image-zstd-chunked"]
 OLD, NEW = "io.containers.", "io.github.containers."
-
-
-def image_layer(source: MemorySource, tag: str) -> PackedLayer:
-    descriptor, blob = layer_of(tag)
-    source.blobs[descriptor.digest] = blob
-    return PackedLayer(descriptor, "", has_whiteouts=True)
 
 
 async def content(layer: Layer, path: str) -> bytes:

@@ -11,6 +11,8 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.tree.layerindex import LayerIndex, MemberKind
 from orasfs.tree.layers import Layer
+from orasfs.tree.node import PackedLayer
+from tests.fakes.source import MemorySource
 from tests.support.golden import GOLDEN
 
 SEEKABLE = GOLDEN / "seekable"
@@ -34,6 +36,13 @@ def layer_of(tag: str) -> tuple[Descriptor, bytes]:
             (layer,) = manifest.layers
             return layer, path_of(layer.digest).read_bytes()
     raise AssertionError(f"no image {tag}")
+
+
+def image_layer(source: MemorySource, tag: str) -> PackedLayer:
+    """Put the only layer of an image into a source."""
+    descriptor, blob = layer_of(tag)
+    source.blobs[descriptor.digest] = blob
+    return PackedLayer(descriptor, "", has_whiteouts=True)
 
 
 def path_of(digest: Digest) -> Path:
