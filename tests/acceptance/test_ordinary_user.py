@@ -106,6 +106,27 @@ orasfs umount mnt
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_root_of_a_container_without_root_mounts_as_any_user_does(home: Path) -> None:
+    script = f"""
+cd {home}
+user mkdir -p mnt
+user unshare --user --map-root-user true || exit 77
+user unshare --user --map-root-user --mount sh -ec '
+    {sys.executable} -m orasfs mount oci:layout mnt
+    mkdir mnt/v1
+    echo content > mnt/v1/file
+    sync mnt/v1
+    cat mnt/v1/file
+    grep transport mnt/.orasfs/status.json
+    {sys.executable} -m orasfs umount mnt'
+"""
+    done = run_as_user(script, home)
+    if done.returncode == 77:
+        pytest.skip(f"no user namespace: {done.stderr.strip()}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[:2] == ["content", '  "transport": "pyfuse3",']
+
+
 def test_a_device_that_is_roots_alone_is_said(home: Path) -> None:
     script = f"cd {home}; user mkdir -p mnt; orasfs mount oci:layout mnt"
     done = run_as_user(script, home, device_mode="600")
