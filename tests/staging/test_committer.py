@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from orasfs.errors import Aborted, Busy, InvalidInput, RegistryFailure, StorageFull, TagMoved
+from orasfs.errors import Aborted, Busy, InvalidInput, RegistryFailure, TagMoved
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.oci.mediatype import EMPTY, OCI_MANIFEST
 from orasfs.oci.storage import ANY
 from orasfs.staging.committer import Committer
-from orasfs.staging.contents import LocalBlob, StreamContent
+from orasfs.staging.contents import StreamContent
 from orasfs.staging.copying import Origin
 from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import BaseReference, DraftKey
@@ -26,29 +26,11 @@ from orasfs.staging.pack import PackSettings
 from orasfs.staging.progress import Phase
 from orasfs.staging.revise import Base
 from tests.conftest import ExpectLog
+from tests.fakes.keeper import MemoryKeeper
 from tests.fakes.source import MemorySource
 from tests.fakes.target import MemoryTarget
 
 HOST = "localhost:5000"
-
-
-class MemoryKeeper:
-    """Keeps digests, or fails."""
-
-    def __init__(self) -> None:
-        self.kept: set[Digest] = set()
-        self.tags: dict[str, Digest] = {}
-        self.is_full = False
-
-    def keep(self, registry: str, blob: LocalBlob) -> None:
-        if self.is_full:
-            raise StorageFull("the cache is full")
-        with blob.content.open() as content:
-            assert Digest.of(content.read()) == blob.descriptor.digest
-        self.kept.add(blob.descriptor.digest)
-
-    def note_tag(self, registry: str, repository: str, tag: str, descriptor: Descriptor) -> None:
-        self.tags[f"{registry}/{repository}:{tag}"] = descriptor.digest
 
 
 class World:

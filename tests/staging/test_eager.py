@@ -1,8 +1,6 @@
 """Early uploads: what is sent when, what is given up, and what a commit has of it."""
 
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,27 +8,15 @@ import trio
 import trio.testing
 
 from orasfs.errors import ConnectionRefused, Unsupported
-from orasfs.oci.digest import Digest
 from orasfs.staging import eager, writtendigest
 from orasfs.staging.changes import AttrChanges
-from orasfs.staging.committer import Committer
-from orasfs.staging.draft import Draft
-from orasfs.staging.draftrecord import DraftKey
-from orasfs.staging.drafts import DraftStore
-from orasfs.staging.eager import QUIET_SECONDS, EagerUploads
+from orasfs.staging.eager import QUIET_SECONDS
 from orasfs.staging.eagerpause import FIRST_SECONDS
-from orasfs.staging.identity import Identity
-from orasfs.staging.openfile import OpenStaged
-from orasfs.staging.order import Order, make_order
-from orasfs.staging.pack import PackSettings
-from tests.fakes.target import MemoryTarget
-from tests.staging.test_committer import MemoryKeeper
+from tests.support.eagerly import World, settled, until
 
-HOST = "localhost:5000"
 PIECE = 64 * 1024
 PIECES = 8
 LATER_SECONDS = 2 * QUIET_SECONDS
-WRITE = os.O_RDWR
 
 
 @pytest.fixture(autouse=True)
@@ -38,53 +24,6 @@ def _small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eager, "FOLLOW_BYTES", 2 * PIECE)
     monkeypatch.setattr(writtendigest, "FOLLOWED_BYTES", PIECE)
     monkeypatch.setattr(writtendigest, "WORTH_BYTES", PIECE)
-
-
-class World:
-    """A draft, its target, and who uploads early."""
-
-    def __init__(self, root: Path) -> None:
-        self.target = MemoryTarget()
-        self.eager = EagerUploads(lambda _host, _name: self.target)
-        self.store = DraftStore(root / "drafts", watcher=self.eager)
-        self.draft = self.store.create(DraftKey(HOST, "team/site", "v1", colon=True))
-        self.committer = Committer(self.eager.target, _order, MemoryKeeper(), lambda: 0)
-
-    @property
-    def top(self) -> Identity:
-        return self.draft.tree.top
-
-    def create(self, name: str, parent: Identity | None = None) -> OpenStaged:
-        opened = self.draft.tree.make_file(parent or self.top, name, 0o644, WRITE)
-        self.draft.note_writer(opened)
-        return opened
-
-    def reopen(self, identity: Identity) -> OpenStaged:
-        opened = self.draft.tree.open(identity, WRITE)
-        self.draft.note_writer(opened)
-        return opened
-
-    def write(self, name: str, content: bytes, parent: Identity | None = None) -> Identity:
-        opened = self.create(name, parent)
-        opened.write_now(0, content)
-        opened.close()
-        return opened.identity
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.eager.run)
-            await trio.testing.wait_all_tasks_blocked()
-            yield
-            nursery.cancel_scope.cancel()
-
-    def has(self, content: bytes) -> bool:
-        return self.target.blobs.get(Digest.of(content)) == content
-
-
-async def _order(draft: Draft) -> Order:
-    await trio.lowlevel.checkpoint()
-    return make_order(draft, PackSettings())
 
 
 @pytest.fixture
@@ -99,18 +38,6 @@ def piece(number: int) -> bytes:
 
 
 LARGE = b"".join(piece(number) for number in range(PIECES))
-
-
-async def settled(world: World) -> None:
-    """Wait until nothing is on its way; threads are not seen by the clock."""
-    await until(lambda: not list(world.eager.uploads()))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what threads do, which tell nobody and are not seen by the clock."""
-    with trio.fail_after(3600):
-        while not condition():  # noqa: ASYNC110 - see above
-            await trio.sleep(0.05)
 
 
 async def test_a_closed_file_is_sent_when_it_was_let_alone(

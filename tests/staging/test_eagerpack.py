@@ -9,7 +9,7 @@ import trio.testing
 from orasfs.oci.digest import Digest
 from orasfs.staging.eagerpack import QUIET_SECONDS
 from orasfs.staging.identity import Identity
-from tests.staging.test_eager import World, settled, until
+from tests.support.eagerly import World, settled, until
 
 LATER_SECONDS = 1.5 * QUIET_SECONDS
 CONFIG = 1  # blobs of a commit besides layers

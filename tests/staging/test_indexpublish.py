@@ -23,9 +23,10 @@ from orasfs.staging.layerblob import Compression
 from orasfs.staging.order import Order, make_order
 from orasfs.staging.pack import PackSettings
 from orasfs.tree.publishedindex import ANNOTATION_LAYER, ARTIFACT_TYPE, decode
+from tests.fakes.keeper import MemoryKeeper
 from tests.fakes.source import MemorySource
 from tests.fakes.target import MemoryTarget
-from tests.staging.test_committer import HOST, MemoryKeeper
+from tests.support.walking import HOST
 
 EPOCH = 1_700_000_000
 CONTENT = {f"sub/{number}": os.urandom(600_000) for number in range(5)}
