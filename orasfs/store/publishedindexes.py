@@ -111,8 +111,8 @@ class PublishedIndexes:
             return None
         told = self._told.get(layer.manifest)
         if told is None:
-            told = await self._flights.run(layer.manifest, partial(_ask, layer.manifest, source))
-            self._told[layer.manifest] = told
+            learn = partial(self._learn, layer.manifest, source)
+            told = await self._flights.run(layer.manifest, learn)
         for blob in _indexes_of(told, layer):
             try:
                 return await self._take(blob, layer, source, directory)
@@ -124,6 +124,11 @@ class PublishedIndexes:
                     error,
                 )
         return None
+
+    async def _learn(self, subject: Digest, source: Referred) -> tuple[Manifest, ...]:
+        """Ask for what refers to a manifest; it is remembered even if nobody waits any more."""
+        told = self._told[subject] = await _ask(subject, source)
+        return told
 
     async def _take(
         self, blob: Descriptor, layer: PackedLayer, source: BlobStreamer, directory: Path

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from orasfs.errors import (
     ConnectionRefused,
@@ -166,6 +167,30 @@ async def test_layers_of_one_manifest_ask_for_its_referrers_once(tmp_path: Path)
         for layer in (made.layer, *others):
             each.start_soon(check, repository, layer, "docs/small")
     assert made.source.count("list_referrers") == made.source.count("fetch_manifest") == 1
+
+
+async def test_answer_that_came_too_late_for_one_layer_serves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = publish()
+    blob = made.source.add_blob(BLOBS[Compression.NONE])
+    other = PackedLayer(blob, "docs", Digest.of(TAR), manifest=made.layer.manifest)
+    list_referrers, gate = made.source.list_referrers, trio.Event()
+
+    async def late(subject: Digest) -> tuple[Descriptor, ...]:
+        await gate.wait()
+        return await list_referrers(subject)
+
+    monkeypatch.setattr(made.source, "list_referrers", late)
+    async with lazy_at(tmp_path, made.source) as (repository, _):
+        with monkeypatch.context() as patch:
+            patch.setattr(publishedindexes, "PATIENCE_SECONDS", 0.01)
+            await check(repository, made.layer, "docs/small")
+        gate.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert made.source.count("list_referrers") == 1
+        await check(repository, other, "docs/small")
+    assert made.source.count("list_referrers") == 1
 
 
 async def test_referrers_of_other_kinds_are_not_fetched(tmp_path: Path) -> None:
