@@ -270,7 +270,8 @@ class Writing:
         lower = self.drafts.lowers.get(draft.id)
         if lower is None:
             raise NotFound(f"{draft.key}: its base was not looked at yet: list the draft first")
-        return make_order(draft, self._settings, await lower.settle(), fetch, origin)
+        settled = await lower.settle()
+        return make_order(draft, self._settings, settled, fetch, origin, lower.read)
 
 
 def _is_remote(registry: str) -> bool:

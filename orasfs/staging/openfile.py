@@ -69,6 +69,14 @@ class OpenStaged:
         with translated("stat"):
             return os.fstat(self._fd).st_size
 
+    def has_attribute(self, name: str) -> bool:
+        """Tell whether the file has an extended attribute, whatever has become of its name."""
+        try:
+            os.getxattr(self._fd, name)
+        except OSError:  # none, or a disk without
+            return False
+        return True
+
     def read_now(self, offset: int, size: int) -> bytes | None:
         """Return the bytes if the page cache has them, else None."""
         wanted = min(size, self.size - offset)

@@ -3,6 +3,7 @@
 Owns the step from names to the registry's own ones, and what a draft's state means for a commit.
 """
 
+import io
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,9 @@ from orasfs.errors import InvalidInput
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.reference import qualify
 from orasfs.oci.storage import ANY, BlobContent, Expectation
+from orasfs.staging.capture import LowerContent
 from orasfs.staging.commit import FetchKept, Staged, Surroundings
+from orasfs.staging.contents import OpenContent
 from orasfs.staging.copying import Origin
 from orasfs.staging.draft import CONFIG, METADATA, TREE, Draft
 from orasfs.staging.fingerprint import fingerprint
@@ -27,6 +30,7 @@ from orasfs.staging.tree import ContentKey
 from orasfs.staging.upload import MountsFrom
 
 Taken = tuple[bytes, Staged]
+ReadLower = Callable[[str], Awaitable[bytes]]
 
 
 async def fetch_nothing(_kept: Descriptor) -> BlobContent | None:
@@ -85,6 +89,7 @@ def make_order(
     base: Base | None = None,
     fetch_kept: FetchKept = fetch_nothing,
     origin: Origin | None = None,
+    read_lower: ReadLower | None = None,
 ) -> Order:
     """Return how a draft is committed.
 
@@ -94,7 +99,9 @@ def make_order(
         base: what it began from and has not changed.
         fetch_kept: returns the bytes of a layer of the base, if they can be had.
         origin: where the base is.
+        read_lower: returns the bytes of a file that is only in the base, by its mark.
     """
+    open_content = open_staged if read_lower is None else partial(_open_lower, read_lower)
     key, near = draft.key, draft.base
     if near is not None and near.registry != key.registry:
         near = None
@@ -105,7 +112,7 @@ def make_order(
         tag=key.tag or "",
         expected=ANY if draft.is_forced else draft.expected,
         version=partial(draft_version, draft),
-        take=partial(_take, draft, defaults, base),
+        take=partial(_take, draft, defaults, base, open_content),
         mounts_from=mounts_from,
         fetch_kept=fetch_kept,
         origin=origin,
@@ -124,7 +131,9 @@ def draft_version(draft: Draft) -> bytes:
     return fingerprint(draft.directory / TREE, draft.directory / METADATA)
 
 
-def _take(draft: Draft, defaults: PackSettings, base: Base | None) -> Taken:
+def _take(
+    draft: Draft, defaults: PackSettings, base: Base | None, open_content: OpenContent
+) -> Taken:
     version = draft_version(draft)
     captured = draft.capture()
     settings = draft.settings(captured, defaults, base.manifest if base else None)
@@ -132,7 +141,7 @@ def _take(draft: Draft, defaults: PackSettings, base: Base | None) -> Taken:
         settings = attached(settings, draft.subject, is_empty=not captured.tree.entries)
     config = draft.metadata_file(CONFIG)
     known = partial(_known, draft)
-    staged = Staged(captured.tree, settings, draft.directory, open_staged, base, config, known)
+    staged = Staged(captured.tree, settings, draft.directory, open_content, base, config, known)
     return version, staged
 
 
@@ -165,3 +174,10 @@ def open_staged(key: ContentKey) -> BinaryIO:
         raise FileNotFoundError(f"no content {key!r}")
     fd = os.open(key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     return os.fdopen(fd, "rb", buffering=0)
+
+
+def _open_lower(read: ReadLower, key: ContentKey) -> BinaryIO:
+    """Open a staged file, or one that is only in the base; in a thread of trio's."""
+    if not isinstance(key, LowerContent):
+        return open_staged(key)
+    return io.BytesIO(trio.from_thread.run(read, key.path))

@@ -79,7 +79,11 @@ class LowerTree(Protocol):
         ...
 
     async def settle(self) -> Base:
-        """Return what a commit keeps; all else has bytes of its own afterwards."""
+        """Return what a commit keeps; all else has bytes of its own then, or `read` has them."""
+        ...
+
+    async def read(self, mark: str) -> bytes:
+        """Return all that a file has in the base, by its mark."""
         ...
 
 

@@ -21,6 +21,8 @@ from orasfs.staging.draft import Draft
 from orasfs.staging.drafts import DraftStore
 from orasfs.staging.revise import Base
 from orasfs.staging.tree import StagedDirectory, StagedFile, find
+from orasfs.vfs.drafts import LowerTree
+from orasfs.vfs.nodes.lower import LEFT_BYTES
 from orasfs.vfs.operations import Ino
 from tests.fakes.repositories import FakeRegistries, tar_of
 from tests.support.drafting import drafts_at
@@ -72,10 +74,14 @@ class Edited:
         assert self.filesystem.write_now(opened.fh, offset, content)
         self.filesystem.release(opened.fh)
 
-    async def settle(self) -> Base:
+    @property
+    def lower(self) -> LowerTree:
         drafts = self.filesystem._mount.drafts
         assert drafts is not None
-        return await drafts.lowers[self.draft.id].settle()
+        return drafts.lowers[self.draft.id]
+
+    async def settle(self) -> Base:
+        return await self.lower.settle()
 
     def staged(self) -> StagedDirectory:
         return capture(self.draft.directory / "tree").tree
@@ -165,8 +171,40 @@ async def test_a_written_file_changes_its_layer_only(
         for each in ("docs/readme", "docs/hard") if changed == 1 else ():
             file = find(edited.staged(), each)
             assert isinstance(file, StagedFile)
-            assert isinstance(file.content, Path)
-            assert file.content.read_bytes() == b"read me"
+            assert isinstance(file.content, LowerContent), "a small file is not copied"
+            assert await edited.lower.read(file.content.path) == b"read me"
+
+
+async def test_a_file_that_is_not_small_is_copied_for_a_commit(
+    registries: FakeRegistries, tmp_path: Path
+) -> None:
+    sizes = {"big/small": LEFT_BYTES, "big/large": LEFT_BYTES + 1}
+    repository = registries.registries[HOST].add("b")
+    files = {"big": None} | {name: bytes(size) for name, size in sizes.items()}
+    repository.push(repository.packed(tar_of(files), "big"), tag="v1")
+    async with mounted_at(registries, tmp_path) as edited:
+        await edited.filesystem.setxattr(await edited.ino("b/v1"), "user.oras.edit", b"1")
+        await edited.filesystem.mkdir(await edited.ino("b/v1/big"), "new", 0o755)
+        assert (await edited.settle()).unchanged == set()
+        small, large = (find(edited.staged(), name) for name in sizes)
+        assert isinstance(small, StagedFile)
+        assert isinstance(large, StagedFile)
+        assert isinstance(small.content, LowerContent)
+        assert isinstance(large.content, Path)
+        assert await edited.lower.read(small.content.path) == bytes(LEFT_BYTES)
+        assert large.content.read_bytes() == bytes(LEFT_BYTES + 1)
+
+
+async def test_an_open_file_keeps_its_bytes_when_its_name_goes(
+    registries: FakeRegistries, tmp_path: Path
+) -> None:
+    async with mounted_at(registries, tmp_path) as edited:
+        await edited.edit()
+        opened = await edited.filesystem.open(await edited.ino("a/v1/docs/readme"), os.O_RDONLY)
+        for name in ("readme", "hard"):
+            await edited.filesystem.unlink(await edited.ino("a/v1/docs"), name)
+        assert await edited.filesystem.read(opened.fh, 0, 20) == b"read me"
+        edited.filesystem.release(opened.fh)
 
 
 async def test_every_kind_of_change_is_seen(registries: FakeRegistries, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ mode and time, whose bytes are the base's until it is written; a directory with
 tree, so that renames, removals and whatever comes outlive a crash as they do in every draft.
 
 INVARIANT: a mark goes only after what it stands for is there, so a crash half-way does it again.
-INVARIANT: what has a mark is never read from the staged file.
+INVARIANT: what has a mark is never read from the staged file, even if its name has gone.
 """
 
 import logging
@@ -28,13 +28,15 @@ from orasfs.staging.workspace import LOWER, PENDING
 from orasfs.tree.names import clean_title
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.inodes import Key
-from orasfs.vfs.nodes.base import Found, Node
+from orasfs.vfs.nodes.base import Node
+from orasfs.vfs.nodes.basefiles import BaseFiles
 from orasfs.vfs.nodes.files import BlobNode, MemberFileNode, SymlinkNode
 from orasfs.vfs.nodes.view import ViewNode
 
 logger = logging.getLogger(__name__)
 
 COPY_BYTES = 1024 * 1024
+LEFT_BYTES = 1024 * 1024  # up to which a packed file is committed from the base, without a copy
 
 
 class Lower:
@@ -50,7 +52,7 @@ class Lower:
         self._draft = draft
         self._tree = draft.tree
         self._artifact = artifact
-        self._root = root
+        self._files = BaseFiles(root, artifact.reference)
         self._lock = trio.Lock()
         self._links: dict[Key, Identity] = {}
 
@@ -81,7 +83,7 @@ class Lower:
             if not path:
                 return
             try:
-                known = (await self._node(path)).stat()
+                known = (await self._files.node(path)).stat()
             except OrasfsError as error:
                 logger.debug("no attributes from the base path=%r error=%s", path, error)
                 return
@@ -94,7 +96,7 @@ class Lower:
         path = self._mark(identity, LOWER)
         if path is None:
             return opened
-        return LowerReader(self, opened, await self._open(path))
+        return LowerReader(opened, await self._files.open(path))
 
     async def copy_up(self, identity: Identity) -> None:
         """Give a file bytes of its own, if it has none.
@@ -115,7 +117,10 @@ class Lower:
             self._tree.remove_attribute(identity, LOWER)
 
     async def settle(self) -> Base:
-        """Return what a commit keeps of the base; all else has bytes of its own afterwards.
+        """Return what a commit keeps of the base; all else can be committed afterwards.
+
+        What is small and below a directory stays in the base, and is had by `read`: a copy of
+        each would have to be on the disk before its mark may go. All else gets its own bytes.
 
         Raises:
             OrasfsError: the base cannot be had.
@@ -133,8 +138,12 @@ class Lower:
         await self._own("", self._tree.top, kept)
         return Base(manifest, frozenset(unchanged))
 
+    async def read(self, mark: str) -> bytes:
+        """Return all that a file has in the base, by its mark; raises if it cannot be had."""
+        return await self._files.read(mark.removeprefix("/"))
+
     async def _own(self, path: str, identity: Identity, kept: set[str]) -> None:
-        """Fill and copy all that is in no layer that is kept."""
+        """Fill and copy all that is in no layer that is kept, but for what `read` gives."""
         if path in kept:
             return
         if identity.is_directory:
@@ -144,7 +153,9 @@ class Lower:
                 if below is not None:
                     await self._own(f"{path}/{name}" if path else name, below, kept)
         elif stat.S_ISREG(identity.kind):
-            await self.copy_up(identity)
+            is_top = "/" not in path
+            if is_top or self._tree.status(identity).st_size > LEFT_BYTES:
+                await self.copy_up(identity)
 
     async def _is_unchanged(self, path: str) -> bool:
         """Tell whether what has a layer's path is still what the base has there."""
@@ -156,7 +167,7 @@ class Lower:
         if self.is_pending(here):
             return self._mark(here, PENDING) == path
         try:
-            node = await self._node(path)
+            node = await self._files.node(path)
         except NotFound:
             return False
         return await self._is_same(here, path, node)
@@ -172,7 +183,7 @@ class Lower:
             return is_same and await self._is_same_directory(identity, path, node)
         mark = self._mark(identity, LOWER)
         if mark is not None and mark != path and wanted.link_count > 1:
-            return is_same and (await self._node(mark)).key == node.key
+            return is_same and (await self._files.node(mark)).key == node.key
         return is_same and mark == path
 
     async def _is_same_directory(self, identity: Identity, path: str, node: ViewNode) -> bool:
@@ -189,7 +200,7 @@ class Lower:
         path = self._mark(directory, PENDING)
         if path is None:
             return
-        node = await self._node(path)
+        node = await self._files.node(path)
         before = self._tree.status(directory)
         entries = await _entries(node)
         self._tree.change(directory, AttrChanges(mode=stat.S_IMODE(before.st_mode) | 0o700))
@@ -252,7 +263,7 @@ class Lower:
         before = self._tree.status(identity)
         mode = stat.S_IMODE(before.st_mode)
         self._tree.change(identity, AttrChanges(mode=mode | 0o600))
-        reader = await self._open(path)
+        reader = await self._files.open(path)
         opened = self._tree.open(identity, os.O_RDWR)
         try:
             offset = 0
@@ -266,20 +277,6 @@ class Lower:
         finally:
             opened.close()
             reader.close()
-
-    async def _open(self, path: str) -> BlobReader:
-        node = await self._node(path)
-        opened = node.open_now() or await node.open()
-        return opened.reader
-
-    async def _node(self, path: str) -> Node:
-        node = self._root
-        for name in path.split("/") if path else ():
-            answer = node.lookup_now(name) or await node.lookup(name)
-            if not isinstance(answer, Found):
-                raise NotFound(f"{path}: not in {self._artifact.reference}")
-            node = answer.node
-        return node
 
     def _mark(self, identity: Identity, name: str) -> str | None:
         if identity.is_removed:
@@ -301,8 +298,7 @@ async def _entries(directory: Node) -> Mapping[str, Node]:
 class LowerReader:
     """A file that is the base's until somebody writes it (`orasfs.oci.storage.BlobReader`)."""
 
-    def __init__(self, lower: Lower, staged: OpenStaged, base: BlobReader) -> None:
-        self._lower = lower
+    def __init__(self, staged: OpenStaged, base: BlobReader) -> None:
         self._staged = staged
         self._base = base
 
@@ -330,4 +326,5 @@ class LowerReader:
         self._base.close()
 
     def _current(self) -> BlobReader:
-        return self._base if self._lower.is_lower(self._staged.identity) else self._staged
+        # By the open file: it may have no name any more, nor a draft.
+        return self._base if self._staged.has_attribute(LOWER) else self._staged
