@@ -195,10 +195,13 @@ def test_statfs_is_that_of_the_filesystem(top: Path) -> None:
 
 def test_no_inode_is_forgotten_more_often_than_it_was_found(top: Path) -> None:
     """Listings count a lookup for each entry; dropping the caches gives them all back."""
+    are_dropped = False
     for _ in range(3):
         run(["ls", "-laR", top])
-        run(["sh", "-c", "echo 2 > /proc/sys/vm/drop_caches"], check=False)
-    assert os.getxattr(top, "user.fake.balance") == b"0"
+        done = run(["sh", "-c", "echo 2 > /proc/sys/vm/drop_caches"], check=False)
+        are_dropped = done.returncode == 0  # only root may
+    balance = int(os.getxattr(top, "user.fake.balance"))
+    assert balance == 0 if are_dropped else balance >= 0
 
 
 def test_the_mount_table_shows_what_is_mounted_and_that_it_is_harmless(top: Path) -> None:
