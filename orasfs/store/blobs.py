@@ -149,11 +149,14 @@ class Blobs:
         self._store.pending.note_use()
 
     async def settle(self, digest: Digest) -> None:
-        """Wait until a whole blob has its final name.
+        """Wait until a whole blob, and what was made of it, have their final names.
 
         Raises:
             StorageFull: the disk is full.
         """
+        for blob in [each for each in self._open.values() if each.descriptor.digest == digest]:
+            if blob.arrival.is_verified:  # it may be about to be handed over
+                await blob.arrival.ended.wait()
         await trio.to_thread.run_sync(
             partial(self._store.pending.settle, digest), abandon_on_cancel=True
         )

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import trio.testing
 from orasfs.errors import ConnectionBroken
 from orasfs.store import unpack
 from orasfs.store.budget import Budget
+from orasfs.store.cas import ContentStore
 from orasfs.store.options import CacheOptions
-from orasfs.store.pending import Patience
+from orasfs.store.pending import Patience, Unnamed
 from orasfs.tree.layers import Layer
 from orasfs.tree.node import PackedLayer
 from tests.conftest import ExpectLog
@@ -91,6 +93,22 @@ async def test_layer_without_names_is_not_unpacked_anew_when_nobody_uses_it(
 
 
 async def test_layer_that_is_fetched_has_its_names(tmp_path: Path) -> None:
+    source, layer = published()
+    async with cache_at(tmp_path, UNNAMED) as cache:
+        await cache.repository(source, "host", "a").complete_layer(layer)
+        assert named(tmp_path) == ALL
+
+
+async def test_layer_that_is_fetched_has_its_names_however_late_its_blob_is_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = ContentStore.keep
+
+    def late(store: ContentStore, unnamed: Unnamed) -> None:
+        threading.Event().wait(0.3)  # what does not wait for it is through by then
+        keep(store, unnamed)
+
+    monkeypatch.setattr(ContentStore, "keep", late)
     source, layer = published()
     async with cache_at(tmp_path, UNNAMED) as cache:
         await cache.repository(source, "host", "a").complete_layer(layer)
