@@ -94,7 +94,7 @@ class SeekPoints:
         self._ranging = ranging
         self._options = options
         self._turn = trio.CapacityLimiter(1)
-        self._wanted: set[Digest] = set()
+        self._wanted: dict[Digest, _Wish | None] = {}  # what is wanted after that, if anything
         self._under_way: dict[trio.CancelScope, trio.Event] = {}
         self._is_stopped = False
 
@@ -113,10 +113,7 @@ class SeekPoints:
         is_small = descriptor.size < self._options.least_bytes
         if opened.ranged is not None or is_small or tar_digest is None or self._is_stopped:
             return
-        if descriptor.digest not in self._wanted:
-            self._wanted.add(descriptor.digest)
-            wish = _Wish(descriptor, directory, tar_digest, weakref.ref(opened))
-            self._ranging.nursery.start_soon(self._fulfil, wish)
+        self._want(_Wish(descriptor, directory, tar_digest, weakref.ref(opened)))
 
     def stop(self) -> None:
         """End what is under way; returns at once."""
@@ -128,6 +125,14 @@ class SeekPoints:
         """Wait until nothing that was stopped uses the store any more."""
         for ended in list(self._under_way.values()):
             await ended.wait()
+
+    def _want(self, wish: _Wish) -> None:
+        digest = wish.descriptor.digest
+        if digest in self._wanted:
+            self._wanted[digest] = wish  # what is under way may have come too early
+        else:
+            self._wanted[digest] = None
+            self._ranging.nursery.start_soon(self._fulfil, wish)
 
     async def _fulfil(self, wish: _Wish) -> None:
         with trio.CancelScope() as scope:
@@ -147,7 +152,9 @@ class SeekPoints:
                 logger.info("no seek points made: digest=%s reason=%s", digest, error)
             finally:
                 del self._under_way[scope]
-                self._wanted.discard(wish.descriptor.digest)
+                following = self._wanted.pop(wish.descriptor.digest)
+                if following is not None and not self._is_stopped:
+                    self._want(following)
                 ended.set()
 
     async def _make(self, wish: _Wish) -> None:

@@ -21,7 +21,7 @@ from orasfs.store.cas import ContentStore
 from orasfs.store.counters import Counters
 from orasfs.store.openlayer import OpenLayer
 from orasfs.store.options import PointOptions
-from orasfs.store.points import SeekPoints
+from orasfs.store.points import SeekPoints, _Wish, _Work
 from orasfs.store.rangedlayer import Ranging
 from orasfs.store.repository import CachedRepository
 from orasfs.store.room import open_room
@@ -150,6 +150,30 @@ async def test_damaged_points_are_not_used_and_made_again(tmp_path: Path, damage
             await check(repository, layer, name)
         assert source.streams[-1].stop is None, "it was passed again"
         await until(lambda: path.exists() and path.read_bytes() == right)
+
+
+async def test_points_that_are_wanted_again_while_they_cannot_be_made_are_made_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = MemorySource()
+    layer = await evicted(tmp_path, source)
+    path = place_of(tmp_path, layer.descriptor) / pointfile.NAME
+    path.unlink()
+    may_go_on = threading.Event()
+    begin = SeekPoints._begin
+
+    def late(making: SeekPoints, wish: _Wish) -> _Work | None:
+        found = begin(making, wish)  # at first nothing: the blob is not there
+        assert may_go_on.wait(20)
+        return found
+
+    monkeypatch.setattr(SeekPoints, "_begin", late)
+    async with repository_at(tmp_path, source, MAKING) as repository:
+        for name in FILES:
+            await check(repository, layer, name)
+        assert source.streams[-1].stop is None, "it was passed again"
+        may_go_on.set()
+        await until(path.exists)
 
 
 async def considered(
