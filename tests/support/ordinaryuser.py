@@ -62,6 +62,8 @@ def run_as_user(
     with tempfile.TemporaryDirectory(dir="/tmp") as hold:  # which everybody reaches
         lines = [
             "set -e",
+            # Those of other tests: held here they would outlive their unmounting there.
+            "umount --all --types fuse.orasfs --lazy --internal-only --no-canonicalize",
             *_reachable((PROJECT, Path(sys.prefix), Path(sys.base_prefix), home), Path(hold)),
             f"mount -t tmpfs -o mode=755 none {hold}",
             f"mknod -m {device_mode} {hold}/fuse c 10 229",
