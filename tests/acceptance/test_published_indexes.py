@@ -68,7 +68,8 @@ def test_new_machine_reads_one_file_without_the_rest(front: Front, tmp_path: Pat
     with mount(front.host, tmp_path / "b", "delete") as second:
         docs = second.path / "team/one/v1/docs"
         assert (docs / "07").read_bytes() == content["07"]
-        assert front.bytes_sent < WHOLE // 2
+        # Two thirds: where only 128 KiB are read ahead, the file is asked for in several parts.
+        assert front.bytes_sent < WHOLE * 2 // 3
         assert front.count("GET", REFERRERS) == front.count("GET", FALLBACK_TAG) == 1
         assert xattr(docs / "07", "verified") == "false"
         assert {path.name: path.read_bytes() for path in docs.iterdir()} == content
