@@ -20,10 +20,10 @@ from orasfs.daemon.config import default_cache
 from orasfs.daemon.pins import default_drafts, pinned_digests
 from orasfs.errors import InvalidInput, NotFound
 from orasfs.store import inspection, upkeep
-from orasfs.store.budget import Budget, parse_budget
-from orasfs.store.entries import Entry
+from orasfs.store.content.budget import Budget, parse_budget
+from orasfs.store.content.entries import Entry
+from orasfs.store.content.room import Room, open_room
 from orasfs.store.references import References
-from orasfs.store.room import Room, open_room
 from orasfs.tree.names import show
 
 _AGE = re.compile(r"(?P<number>[0-9]+)(?P<unit>[smhdw])")

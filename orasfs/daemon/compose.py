@@ -40,8 +40,8 @@ from orasfs.oci.digest import Digest
 from orasfs.staging.layerblob import Compression
 from orasfs.staging.pack import Packing, PackSettings
 from orasfs.store.cache import Cache
+from orasfs.store.files.pending import Patience
 from orasfs.store.options import CacheOptions, Transfer, Verify
-from orasfs.store.pending import Patience
 from orasfs.tree.views import ViewOptions
 from orasfs.vfs.fetching import Fetching
 from orasfs.vfs.filesystem import Filesystem

@@ -20,7 +20,7 @@ import platformdirs
 from orasfs.daemon.secrets import MountSecrets
 from orasfs.errors import InvalidInput
 from orasfs.oci.reference import parse_registry
-from orasfs.store.budget import Budget, parse_budget
+from orasfs.store.content.budget import Budget, parse_budget
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from orasfs.staging.namespaces import LocalNamespaces
 from orasfs.staging.order import Order, full_name, make_order
 from orasfs.staging.pack import PackSettings
 from orasfs.store.cache import Cache
-from orasfs.store.unpack import open_unpacked
+from orasfs.store.packed.unpack import open_unpacked
 from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.namespace import LAYOUT_PREFIX
 from orasfs.vfs.tagging import Tagging

@@ -16,8 +16,8 @@ from orasfs.errors import ContentMismatch
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.filestate import FileState
 from orasfs.oci.storage import BlobContent
-from orasfs.store import disk, ingest
-from orasfs.store.cas import ContentStore
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.files import disk, ingest
 
 COPY_BYTES = 1024 * 1024
 

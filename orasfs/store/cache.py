@@ -20,19 +20,19 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.filestate import FileState
 from orasfs.oci.storage import BlobContent, Source
 from orasfs.store.adopt import adopt
-from orasfs.store.blobs import Blobs
-from orasfs.store.cas import ContentStore
-from orasfs.store.counters import Counters
-from orasfs.store.downloads import Downloads
-from orasfs.store.indexedlayers import IndexedLayers
-from orasfs.store.layers import LayerStore
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.content.room import open_room
+from orasfs.store.fetching.blobs import Blobs
+from orasfs.store.fetching.counters import Counters
+from orasfs.store.fetching.downloads import Downloads
+from orasfs.store.fetching.passing import Passing
+from orasfs.store.files.pending import CLOSE_SECONDS
 from orasfs.store.options import CacheOptions, Statistics, Transfer
 from orasfs.store.outage import Outage
-from orasfs.store.passing import Passing
-from orasfs.store.pending import CLOSE_SECONDS
+from orasfs.store.packed.indexedlayers import IndexedLayers
+from orasfs.store.packed.layers import LayerStore
 from orasfs.store.references import References
 from orasfs.store.repository import CachedRepository, Shared
-from orasfs.store.room import open_room
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 """Whether what is in a cache is right, and what becomes of what is not.
 
 Owns the judgement of each kind of file: blobs by their digest, maps and indexes by what they say
-of themselves, slabs by the blobs of their layers (`orasfs.store.slabs`). Needs no mount and no
-network, and is safe beside running mounts: what they have open stays. Blocking; knows no trio.
+of themselves, slabs by the blobs of their layers (`orasfs.store.packed.slabs`). Needs no mount and
+no network, and is safe beside running mounts: what they have open stays. Blocking; knows no trio.
 """
 
 import collections
@@ -16,10 +16,11 @@ from pathlib import Path
 
 from orasfs.errors import InvalidContent, InvalidName, StorageFailure
 from orasfs.oci.digest import Digest
-from orasfs.store import chunkmapfile, disk, leases, pointfile, slabs, unpack
-from orasfs.store.chunks import ChunkMap
-from orasfs.store.entries import Entry, Kind
-from orasfs.store.room import Room
+from orasfs.store.content.entries import Entry, Kind
+from orasfs.store.content.room import Room
+from orasfs.store.files import chunkmapfile, disk, leases
+from orasfs.store.files.chunks import ChunkMap
+from orasfs.store.packed import pointfile, slabs, unpack
 from orasfs.tree.layerindex import LayerIndex
 
 DAMAGED = "orasfs/damaged"

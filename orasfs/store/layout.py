@@ -19,10 +19,11 @@ import trio
 from orasfs.errors import InvalidContent, InvalidName, NotFound, OrasfsError
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
+from orasfs.oci.layoutindex import LAYOUT_VERSION, LayoutIndex, parse_index, parse_marker
 from orasfs.oci.manifest import MAX_MANIFEST_BYTES, Index, Manifest, parse_document
 from orasfs.oci.storage import Page
-from orasfs.store import cas, disk
-from orasfs.store.layoutindex import LAYOUT_VERSION, LayoutIndex, parse_index, parse_marker
+from orasfs.store.content import cas
+from orasfs.store.files import disk
 
 T = TypeVar("T")
 _Stamp = tuple[int, int, int]

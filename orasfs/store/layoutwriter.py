@@ -33,14 +33,15 @@ from orasfs.errors import (
     TagMoved,
     Unsupported,
 )
+from orasfs.oci import layoutedit
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, verify
+from orasfs.oci.layoutindex import LAYOUT_VERSION, parse_index
 from orasfs.oci.manifest import Index, Manifest, parse_document
 from orasfs.oci.reference import is_tag
 from orasfs.oci.storage import ANY, BlobContent, Expectation, GrowingContent
-from orasfs.store import disk, ingest, layoutedit
+from orasfs.store.files import disk, ingest
 from orasfs.store.layout import LayoutSource
-from orasfs.store.layoutindex import LAYOUT_VERSION, parse_index
 
 T = TypeVar("T")
 _Edit = Callable[[bytes], bytes]

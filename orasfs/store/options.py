@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from orasfs.oci.digest import Digest
-from orasfs.store.budget import Budget
-from orasfs.store.pending import Patience
+from orasfs.store.content.budget import Budget
+from orasfs.store.files.pending import Patience
 
 
 class Verify(Enum):

@@ -32,15 +32,15 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import MAX_MANIFEST_BYTES, parse_document
 from orasfs.oci.storage import BlobReader, Page, Source
-from orasfs.store.blobs import Blobs
-from orasfs.store.cas import ContentStore
-from orasfs.store.indexedlayers import IndexedLayers
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.content.room import Room
+from orasfs.store.fetching.blobs import Blobs
+from orasfs.store.fetching.passing import Passing
+from orasfs.store.fetching.readers import FileReader, open_inline
 from orasfs.store.layout import InPlace
 from orasfs.store.outage import Outage
-from orasfs.store.passing import Passing
-from orasfs.store.readers import FileReader, open_inline
+from orasfs.store.packed.indexedlayers import IndexedLayers
 from orasfs.store.references import References
-from orasfs.store.room import Room
 from orasfs.tree.layerindex import Member
 from orasfs.tree.layers import Layer, PassingLayer
 from orasfs.tree.node import PackedLayer

@@ -8,10 +8,10 @@ they have open stays. Blocking; knows no trio.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from orasfs.store.entries import Entry
-from orasfs.store.ledger import Ledger
+from orasfs.store.content.entries import Entry
+from orasfs.store.content.ledger import Ledger
+from orasfs.store.content.room import Room
 from orasfs.store.references import References
-from orasfs.store.room import Room
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from orasfs.store.room import open_room
+from orasfs.store.content.room import open_room
 from tests.support.docker_registry import DockerRegistry
 from tests.support.front import Front
 from tests.support.gestures import orasfs

@@ -27,7 +27,7 @@ from orasfs.staging.drafts import DraftStore
 from orasfs.staging.order import Order, make_order
 from orasfs.staging.pack import PackSettings
 from orasfs.store.adopt import adopt
-from orasfs.store.cas import ContentStore
+from orasfs.store.content.cas import ContentStore
 from orasfs.store.layoutwriter import LayoutTarget, create_layout
 from tests.support.docker_registry import DockerRegistry
 from tests.support.golden import GOLDEN, golden_tags

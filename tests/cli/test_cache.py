@@ -13,11 +13,11 @@ from orasfs.cli.main import orasfs
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.staging.draftrecord import BaseReference, DraftKey, DraftRecord, write_record
-from orasfs.store.cas import ContentStore
-from orasfs.store.chunkmapfile import path_of
-from orasfs.store.pointfile import seal
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.content.room import Room, open_room
+from orasfs.store.files.chunkmapfile import path_of
+from orasfs.store.packed.pointfile import seal
 from orasfs.store.references import References
-from orasfs.store.room import Room, open_room
 from orasfs.tree.chunktable import ChunkTable, Form
 from orasfs.tree.node import PackedLayer
 from tests.fakes.source import MemorySource

@@ -21,7 +21,7 @@ from orasfs.registry.retry import RetryPolicy
 from orasfs.registry.settings import RegistrySettings
 from orasfs.registry.transport import Transport
 from orasfs.store.cache import Cache
-from orasfs.store.chunks import CHUNK_BYTES
+from orasfs.store.files.chunks import CHUNK_BYTES
 from orasfs.store.options import CacheOptions, Verify
 from tests.fakes.wire import NO_FAULT, Fault, Wire, WirePools, WireTransport
 from tests.support.faulttable import FAULTS, Outcome, Row, documented

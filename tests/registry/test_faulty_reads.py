@@ -25,7 +25,7 @@ def told() -> Iterator[list[str]]:
         messages.append(record.getMessage())
         return False
 
-    logger = logging.getLogger("orasfs.store.blobs")
+    logger = logging.getLogger("orasfs.store.fetching.blobs")
     logger.addFilter(take)
     yield messages
     logger.removeFilter(take)

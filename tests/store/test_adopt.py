@@ -10,7 +10,7 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.filestate import FileState
 from orasfs.store.adopt import adopt
-from orasfs.store.cas import ContentStore
+from orasfs.store.content.cas import ContentStore
 from tests.support.content import Memory, OnDisk
 
 CONTENT = b"made here" * 1000
@@ -90,7 +90,7 @@ def test_a_file_that_is_as_it_was_when_it_was_hashed_is_not_read_again(
     def refuse(*_arguments: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr("orasfs.store.ingest.Ingest.resume", refuse)
+    monkeypatch.setattr("orasfs.store.files.ingest.Ingest.resume", refuse)
     adopt(store, _descriptor(), OnDisk(file), FileState.of(file.stat()))
     store.pending.close()
     assert store.path_of(_descriptor().digest).samefile(file)

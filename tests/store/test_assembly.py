@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from orasfs.errors import ConnectionBroken, ContentMismatch, NotFound, RegistryFailure, StorageFull
 from orasfs.oci.descriptor import Descriptor
-from orasfs.store import disk
-from orasfs.store.cas import ContentStore
-from orasfs.store.chunks import CHUNK_BYTES
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.fetching.pace import Pace
+from orasfs.store.files import disk
+from orasfs.store.files.chunks import CHUNK_BYTES
 from orasfs.store.options import Verify
-from orasfs.store.pace import Pace
 from tests.fakes.source import MemorySource, MemoryStream
 from tests.support.blobbench import OPTIONS, Bench, bench, until
 

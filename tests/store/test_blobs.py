@@ -22,11 +22,11 @@ from orasfs.errors import (
 )
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.store import disk
-from orasfs.store.blobs import Blobs
-from orasfs.store.cas import ContentStore
-from orasfs.store.counters import Counters
-from orasfs.store.downloads import Downloads
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.fetching.blobs import Blobs
+from orasfs.store.fetching.counters import Counters
+from orasfs.store.fetching.downloads import Downloads
+from orasfs.store.files import disk
 from orasfs.store.layout import LayoutSource
 from orasfs.store.options import TransferState, Verify
 from tests.fakes.source import MemorySource, MemoryStream

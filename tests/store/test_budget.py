@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from orasfs.errors import InvalidInput
-from orasfs.store.budget import Budget, parse_budget, shortage
+from orasfs.store.content.budget import Budget, parse_budget, shortage
 
 
 @pytest.mark.parametrize(

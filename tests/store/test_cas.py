@@ -7,8 +7,8 @@ import pytest
 from orasfs.errors import ContentMismatch, StorageFailure, StorageFull
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.store import disk
-from orasfs.store.cas import ContentStore
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.files import disk
 
 CONTENT = b"some content" * 1000
 

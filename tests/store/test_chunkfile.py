@@ -9,10 +9,10 @@ import pytest
 from orasfs.errors import ContentMismatch, StorageFull
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.store import chunkmapfile, disk
-from orasfs.store.cas import ContentStore
-from orasfs.store.chunkfile import ChunkFile
-from orasfs.store.chunks import CHUNK_BYTES
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.files import chunkmapfile, disk
+from orasfs.store.files.chunkfile import ChunkFile
+from orasfs.store.files.chunks import CHUNK_BYTES
 
 CONTENT = os.urandom(6 * CHUNK_BYTES + 12345)
 DESCRIPTOR = Descriptor("x/y", Digest.of(CONTENT), len(CONTENT))

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orasfs.store.chunks import CHUNK_BYTES, ChunkMap, ceiling, floor
+from orasfs.store.files.chunks import CHUNK_BYTES, ChunkMap, ceiling, floor
 
 SIZE = 5 * CHUNK_BYTES + 1000
 

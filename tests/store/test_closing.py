@@ -11,9 +11,9 @@ from orasfs.errors import Offline
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.store import cache
-from orasfs.store.cas import ContentStore
-from orasfs.store.sealed import SealedLayer
-from orasfs.store.unpacker import Unpacker
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.packed.sealed import SealedLayer
+from orasfs.store.packed.unpacker import Unpacker
 from orasfs.tree.node import PackedLayer
 from orasfs.tree.toc import find_toc
 from tests.fakes.source import MemorySource

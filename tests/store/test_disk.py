@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from orasfs.errors import StorageFailure, StorageFull
-from orasfs.store import disk
+from orasfs.store.files import disk
 
 CONTENT = os.urandom(100_000)
 

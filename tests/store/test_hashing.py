@@ -7,7 +7,7 @@ import pytest
 
 from orasfs.errors import ContentMismatch, StorageFailure
 from orasfs.oci.digest import Digest, Verifier
-from orasfs.store.hashing import FollowingVerifier
+from orasfs.store.files.hashing import FollowingVerifier
 
 CONTENT = os.urandom(3 * 1024 * 1024 + 17)
 

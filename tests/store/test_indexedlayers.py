@@ -19,9 +19,9 @@ from orasfs.errors import (
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.staging.layerblob import Compression
-from orasfs.store import publishedindexes
 from orasfs.store.options import Verify
-from orasfs.store.publishedlayer import PublishedLayer
+from orasfs.store.packed import publishedindexes
+from orasfs.store.packed.publishedlayer import PublishedLayer
 from orasfs.tree.node import PackedLayer
 from orasfs.tree.publishedindex import ARTIFACT_TYPE
 from tests.conftest import ExpectLog

@@ -9,9 +9,9 @@ import trio
 
 from orasfs.oci.digest import Digest
 from orasfs.store import inspection
-from orasfs.store.entries import Entry
+from orasfs.store.content.entries import Entry
+from orasfs.store.content.room import open_room
 from orasfs.store.inspection import Fault
-from orasfs.store.room import open_room
 from orasfs.tree.layerindex import OWN_BLOB_BYTES
 from orasfs.tree.node import PackedLayer
 from tests.fakes.source import MemorySource

@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from orasfs.errors import OrasfsError, StorageFailure, StorageFull
 from orasfs.oci.digest import Digest
-from orasfs.store.keeping import Keeping
+from orasfs.store.packed.keeping import Keeping
 
 DIGEST = Digest.of(b"content")
 GATE_SECONDS = 20.0
@@ -63,7 +63,7 @@ async def test_nothing_is_waited_for_where_there_is_nothing(nursery: trio.Nurser
 async def test_refusal_of_the_disk_is_told_in_the_log_only(
     nursery: trio.Nursery, error: OrasfsError, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "orasfs.store.keeping")
+    caplog.set_level(logging.INFO, "orasfs.store.packed.keeping")
     keeping = keeping_in(nursery)
 
     def refuse() -> None:

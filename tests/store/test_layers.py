@@ -22,8 +22,8 @@ from orasfs.errors import (
     Unreachable,
 )
 from orasfs.oci.digest import Digest
-from orasfs.store import disk
-from orasfs.store.openlayer import OpenLayer
+from orasfs.store.files import disk
+from orasfs.store.packed.openlayer import OpenLayer
 from orasfs.tree.layers import Layer
 from orasfs.tree.node import PackedLayer
 from tests.fakes.source import MemorySource

@@ -8,9 +8,9 @@ import pytest
 from orasfs.errors import ContentMismatch, InvalidContent, InvalidName, NotFound
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
+from orasfs.oci.layoutindex import parse_index
 from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.store.layout import InPlace, LayoutRegistry, LayoutSource
-from orasfs.store.layoutindex import parse_index
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "layout"
 

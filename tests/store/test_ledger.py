@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from orasfs.store.ledger import Ledger
+from orasfs.store.content.ledger import Ledger
 
 HOST = "localhost:5000"
 

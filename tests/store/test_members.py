@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orasfs.errors import StorageFailure
-from orasfs.store.members import MemberReader
+from orasfs.store.packed.members import MemberReader
 from orasfs.tree.layerindex import Extent, Place
 from orasfs.tree.layers import TarReader
 

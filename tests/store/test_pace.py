@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orasfs.store.contention import stalled_seconds
-from orasfs.store.pace import FAR_SECONDS, FAST_BYTES_PER_SECOND, Epochs, Pace
+from orasfs.store.fetching.contention import stalled_seconds
+from orasfs.store.fetching.pace import FAR_SECONDS, FAST_BYTES_PER_SECOND, Epochs, Pace
 
 MIB = 1024 * 1024
 

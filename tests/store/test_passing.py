@@ -12,10 +12,10 @@ import trio.testing
 from orasfs.errors import ConnectionRefused, ContentMismatch, ContentRefused, InvalidContent
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobReader, BlobStreamer
-from orasfs.store.members import MemberReader
-from orasfs.store.openlayer import OpenLayer
 from orasfs.store.options import Verify
-from orasfs.store.rangedlayer import RangedLayer
+from orasfs.store.packed.members import MemberReader
+from orasfs.store.packed.openlayer import OpenLayer
+from orasfs.store.packed.rangedlayer import RangedLayer
 from orasfs.tree.layers import PassingLayer
 from orasfs.tree.node import PackedLayer
 from orasfs.tree.partialindex import NotKnownYet

@@ -11,9 +11,9 @@ from orasfs.errors import StorageFull
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.store.adopt import adopt
-from orasfs.store.cas import ContentStore
-from orasfs.store.ingest import Ingest
-from orasfs.store.pending import MAX_PENDING, Patience
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.files.ingest import Ingest
+from orasfs.store.files.pending import MAX_PENDING, Patience
 from tests.conftest import ExpectLog
 from tests.support.content import OnDisk
 

@@ -15,8 +15,8 @@ import pytest
 from isal import igzip
 
 from orasfs.errors import ContentMismatch, InvalidContent
-from orasfs.store import pointfile, pointmaker
-from orasfs.store.pointmaker import make_small_table, make_table
+from orasfs.store.packed import pointfile, pointmaker
+from orasfs.store.packed.pointmaker import make_small_table, make_table
 from orasfs.tree.chunktable import ChunkTable
 
 KIB = 1024
@@ -196,7 +196,7 @@ def test_file_is_what_was_written_or_is_not_there(tmp_path: Path) -> None:
 
 ENDING = """
 import sys
-from orasfs.store import pointmaker
+from orasfs.store.packed import pointmaker
 pointmaker._MEMORY_BYTES = int(sys.argv[2])
 print("begun", flush=True)
 pointmaker._end_with_reason(int(sys.argv[1]))

@@ -15,16 +15,16 @@ import pytest
 import trio
 
 from orasfs.errors import ConnectionRefused, ContentMismatch
-from orasfs.store import pointfile, points
-from orasfs.store.budget import Budget
-from orasfs.store.cas import ContentStore
-from orasfs.store.counters import Counters
-from orasfs.store.openlayer import OpenLayer
+from orasfs.store.content.budget import Budget
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.content.room import open_room
+from orasfs.store.fetching.counters import Counters
 from orasfs.store.options import PointOptions
-from orasfs.store.points import SeekPoints, _Wish, _Work
-from orasfs.store.rangedlayer import Ranging
+from orasfs.store.packed import pointfile, points
+from orasfs.store.packed.openlayer import OpenLayer
+from orasfs.store.packed.points import SeekPoints, _Wish, _Work
+from orasfs.store.packed.rangedlayer import Ranging
 from orasfs.store.repository import CachedRepository
-from orasfs.store.room import open_room
 from orasfs.tree.node import PackedLayer
 from tests.fakes.source import MemorySource
 from tests.support.archives import directory, files, tar_of
@@ -233,7 +233,7 @@ async def test_process_that_fails_leaves_nothing(
 ) -> None:
     failing = (sys.executable, "-c", "raise SystemExit(3)")
     with monkeypatch.context() as patched:
-        patched.setattr("orasfs.store.points._PROGRAM", failing)
+        patched.setattr("orasfs.store.packed.points._PROGRAM", failing)
         assert pointfile.size_of(await considered(tmp_path, BLOB)) is None
     assert pointfile.size_of(await considered(tmp_path, BLOB))
 
@@ -261,7 +261,7 @@ def held_program() -> tuple[str, ...]:
 MOUNT = """
 import sys, trio
 from pathlib import Path
-from orasfs.store import points
+from orasfs.store.packed import points
 from tests.store import test_points
 from tests.support.caches import repository_at
 from tests.fakes.source import MemorySource

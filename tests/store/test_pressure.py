@@ -7,10 +7,10 @@ from pathlib import Path
 import trio
 
 from orasfs.oci.descriptor import Descriptor
-from orasfs.store.budget import Budget
 from orasfs.store.cache import Cache
+from orasfs.store.content.budget import Budget
+from orasfs.store.content.room import open_room
 from orasfs.store.options import CacheOptions
-from orasfs.store.room import open_room
 from tests.fakes.source import MemorySource
 
 READS = int(os.environ.get("ORASFS_PRESSURE_READS", "10000"))

@@ -20,8 +20,8 @@ from orasfs.errors import (
 from orasfs.oci import mediatype
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.store import ingest
 from orasfs.store.cache import Cache
+from orasfs.store.files import ingest
 from orasfs.store.layout import LayoutRegistry
 from orasfs.store.options import CacheOptions
 from orasfs.vfs.ports import Repository

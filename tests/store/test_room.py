@@ -13,10 +13,10 @@ import pytest
 from orasfs.errors import StorageFull
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.store.budget import Budget
-from orasfs.store.cas import ContentStore
-from orasfs.store.ledger import TOUCH_SECONDS, Ledger
-from orasfs.store.room import Room
+from orasfs.store.content.budget import Budget
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.content.ledger import TOUCH_SECONDS, Ledger
+from orasfs.store.content.room import Room
 
 BLOCK = 4096
 SIZE = 10 * BLOCK
@@ -107,7 +107,7 @@ def test_what_a_process_has_open_stays(tmp_path: Path) -> None:
     blobs = [s.add(number) for number in range(10)]
     script = (
         "import sys, pathlib\n"
-        "from orasfs.store import leases\n"
+        "from orasfs.store.files import leases\n"
         "file = open(sys.argv[1], 'rb')\n"
         "leases.hold(file.fileno())\n"
         "print('open', flush=True)\n"

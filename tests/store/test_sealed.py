@@ -15,11 +15,11 @@ import trio
 import trio.testing
 
 from orasfs.errors import ConnectionBroken
-from orasfs.store import unpack
-from orasfs.store.budget import Budget
-from orasfs.store.cas import ContentStore
+from orasfs.store.content.budget import Budget
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.files.pending import Patience, Unnamed
 from orasfs.store.options import CacheOptions
-from orasfs.store.pending import Patience, Unnamed
+from orasfs.store.packed import unpack
 from orasfs.tree.layers import Layer
 from orasfs.tree.node import PackedLayer
 from tests.conftest import ExpectLog

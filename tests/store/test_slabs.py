@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orasfs.errors import InvalidContent, StorageFailure
-from orasfs.store.slabs import differing, paths_of, stored
+from orasfs.store.packed.slabs import differing, paths_of, stored
 from orasfs.tree.layerindex import OWN_BLOB_BYTES, LayerIndex
 from orasfs.tree.tar import TarScanner
 from tests.support.archives import Add, directory, file, files, link, tar_of

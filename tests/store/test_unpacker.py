@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from orasfs.errors import InvalidContent
 from orasfs.oci.digest import Digest
-from orasfs.store import unpack
-from orasfs.store.cas import ContentStore
-from orasfs.store.unpacker import Unpacker
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.packed import unpack
+from orasfs.store.packed.unpacker import Unpacker
 from orasfs.tree import indexbuilder
 from orasfs.tree.partialindex import PartialIndex
 from tests.support.archives import files, tar_of

@@ -9,11 +9,11 @@ import pytest
 
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.store.cas import ContentStore
-from orasfs.store.chunkfile import ChunkFile
-from orasfs.store.chunks import CHUNK_BYTES
-from orasfs.store.pace import Pace
-from orasfs.store.walker import Walker
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.fetching.pace import Pace
+from orasfs.store.fetching.walker import Walker
+from orasfs.store.files.chunkfile import ChunkFile
+from orasfs.store.files.chunks import CHUNK_BYTES
 from tests.fakes.source import MemorySource, MemoryStream
 
 CONTENT = os.urandom(8 * CHUNK_BYTES + 5)

@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orasfs.store.chunks import CHUNK_BYTES
-from orasfs.store.window import MAX_AHEAD_BYTES, MIB, Cursor, Want
+from orasfs.store.fetching.window import MAX_AHEAD_BYTES, MIB, Cursor, Want
+from orasfs.store.files.chunks import CHUNK_BYTES
 
 GIB = 1024 * MIB
 

@@ -11,12 +11,12 @@ import trio
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStreamer
-from orasfs.store.blobs import Blobs
-from orasfs.store.cas import ContentStore
-from orasfs.store.counters import Counters
-from orasfs.store.downloads import Downloads
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.fetching.blobs import Blobs
+from orasfs.store.fetching.counters import Counters
+from orasfs.store.fetching.downloads import Downloads
+from orasfs.store.fetching.readers import FileReader
 from orasfs.store.options import CacheOptions
-from orasfs.store.readers import FileReader
 
 OPTIONS = CacheOptions(lazy_bytes=1_000_000, grace_seconds=0.05, failure_seconds=0.05)
 

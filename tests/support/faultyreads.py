@@ -32,7 +32,7 @@ from orasfs.registry.client import RemoteRegistry
 from orasfs.registry.endpoint import Endpoint
 from orasfs.registry.settings import RegistrySettings
 from orasfs.store.cache import Cache
-from orasfs.store.chunks import CHUNK_BYTES
+from orasfs.store.files.chunks import CHUNK_BYTES
 from orasfs.store.options import CacheOptions, Verify
 from tests.fakes.wire import NO_FAULT, Fault, Wire, WirePools
 

@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from orasfs.store import unpack
+from orasfs.store.packed import unpack
 from tests.support.passes import finish, unpacker_of
 
 _PIECE_BYTES = 1 << 20

@@ -4,9 +4,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from orasfs.store.cas import ContentStore
-from orasfs.store.sealed import SealedLayer
-from orasfs.store.unpacker import Unpacker
+from orasfs.store.content.cas import ContentStore
+from orasfs.store.packed.sealed import SealedLayer
+from orasfs.store.packed.unpacker import Unpacker
 
 
 def unpacker_of(

@@ -9,8 +9,8 @@ import sys
 from orasfs.cli.main import main
 from orasfs.daemon import compose, writing
 from orasfs.staging.indexpublish import IndexPublisher
-from orasfs.store import publishedindexes
 from orasfs.store.options import CacheOptions
+from orasfs.store.packed import publishedindexes
 
 LARGE_BYTES = 1024 * 1024
 PROGRAM = ("tests.support.smallindexes", "mount", "-f")

@@ -1,0 +1,1 @@
+"""What is in the cache: verified blobs by digest, and the room that they may take."""
