@@ -40,6 +40,15 @@ class Growing:
         self._is_whole = False
         self.gone = threading.Event()
 
+    def rewrite_after(self, offset: int) -> Callable[[int], None]:
+        """Return what is to be told of progress: it is to be followed no more from there on."""
+
+        def tell(sent: int) -> None:
+            if sent >= offset:
+                self.gone.set()
+
+        return tell
+
     def wait(self, offset: int, is_cancelled: Callable[[], bool]) -> int:
         self.waits.append(offset)
         return self._next(offset, is_cancelled)
@@ -172,13 +181,8 @@ async def test_rewritten_file_ends_a_body_that_is_under_way(
     registry: PushableRegistry, repository: RemoteRepository
 ) -> None:
     content = Growing(MIB, 2 * MIB, 3 * MIB)
-
-    def rewrite(sent: int) -> None:
-        if sent >= 2 * MIB:
-            content.gone.set()
-
     with pytest.raises(Aborted):
-        await follow(repository, content, rewrite)
+        await follow(repository, content, content.rewrite_after(2 * MIB))
     assert content.flows[-1] == 2 * MIB
     assert not registry._blobs["a/b"]
 
@@ -217,13 +221,8 @@ async def test_what_is_not_to_be_followed_any_more_ends_the_session(
     chunked: PushableRegistry, repository: RemoteRepository
 ) -> None:
     content = Growing(MIB, 2 * MIB, 3 * MIB)
-
-    def rewrite(sent: int) -> None:
-        if sent >= 2 * MIB:
-            content.gone.set()
-
     with pytest.raises(Aborted):
-        await follow(repository, content, rewrite)
+        await follow(repository, content, content.rewrite_after(2 * MIB))
     assert uploads(chunked)[-1] == "DELETE"
     assert chunked.open_sessions == 0
     assert not chunked._blobs["a/b"]
