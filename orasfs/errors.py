@@ -177,6 +177,11 @@ class TooLarge(RegistryError):
 class RegistryFailure(RegistryError):
     """A 5xx answer, or one that breaks the protocol."""
 
+    @property
+    def lacks_blob(self) -> bool:
+        """Whether a manifest was refused because it names a blob that the registry lacks."""
+        return self.code == "MANIFEST_BLOB_UNKNOWN"
+
 
 class Unreachable(OrasfsError):
     """No answer came, or not the whole of it.

@@ -6,6 +6,7 @@ what is missing is sent. Knows ports only, and no draft: whoever has one makes a
 INVARIANT: the tag moves in one request, the last one, from what was expected or not at all.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,7 +15,14 @@ from pathlib import Path
 
 import trio
 
-from orasfs.errors import InvalidInput, TagMoved
+from orasfs.errors import (
+    ContentMismatch,
+    InvalidInput,
+    NotFound,
+    RegistryError,
+    RegistryFailure,
+    TagMoved,
+)
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
@@ -37,9 +45,16 @@ from orasfs.staging.revise import Base, plan_revision
 from orasfs.staging.tree import StagedDirectory, StagedFile, walk
 from orasfs.staging.upload import MountsFrom, Uploader, each
 
+logger = logging.getLogger(__name__)
+
 PACKERS = 2  # layers hashed or packed at once; gzip blocks are compressed side by side as well
 
 FetchKept = Callable[[Descriptor], Awaitable[BlobContent | None]]
+
+
+async def _nothing_granted() -> bool:
+    await trio.lowlevel.checkpoint()
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +94,15 @@ class Uploaded:
         blobs: all that were at hand, sent or not.
         created_seconds: the time that is in the manifest where nothing else gave it.
         before: earlier attempts to put a manifest of this draft.
+        ask_again: brings what was taken for granted at the target and is missing there; tells
+            whether anything was taken for granted.
     """
 
     manifest: LocalBlob
     blobs: tuple[LocalBlob, ...] = field(repr=False)
     created_seconds: int
     before: Attempts | None = None
+    ask_again: Callable[[], Awaitable[bool]] = field(default=_nothing_granted, repr=False)
 
     @property
     def descriptor(self) -> Descriptor:
@@ -100,11 +118,14 @@ class Surroundings:
         mounts_from: names repositories of the target's registry that may have a blob.
         fetch_kept: returns the bytes of a layer of the base, from wherever the base is.
         now: seconds since the epoch.
+        near_base: the base's manifest, if it is of the repository that is the target. As long as
+            it is there, so is what it names, and none of that is asked for.
     """
 
     mounts_from: MountsFrom
     fetch_kept: FetchKept
     now: Callable[[], int]
+    near_base: Digest | None = None
 
 
 async def upload(
@@ -141,9 +162,7 @@ async def put(
         TagMoved: the tag names something else.
     """
     descriptor = uploaded.descriptor
-    with uploaded.manifest.content.open() as content:
-        raw = content.read()
-    push = partial(target.push_manifest, raw, descriptor.media_type, tag)
+    push = partial(_push, uploaded, target, tag)
     if expected == descriptor.digest and (await target.resolve(tag)).digest == expected:
         return
     try:
@@ -157,6 +176,23 @@ async def put(
         if not ours:
             raise
         await push(expected=ours[0])
+
+
+async def _push(uploaded: Uploaded, target: Target, tag: str, *, expected: Expectation) -> None:
+    """Put the manifest; once more where it is refused for a blob that nobody asked for."""
+    with uploaded.manifest.content.open() as content:
+        raw = content.read()
+    push = partial(target.push_manifest, raw, uploaded.descriptor.media_type, tag)
+    refusal: RegistryFailure
+    try:
+        await push(expected=expected)
+    except RegistryFailure as error:
+        refusal = error
+    else:
+        return
+    if not refusal.lacks_blob or not await uploaded.ask_again():
+        raise refusal
+    await push(expected=expected)
 
 
 async def conclude(
@@ -205,6 +241,7 @@ class _Upload:
         self, staged: Staged, target: Target, around: Surroundings, progress: Progress
     ) -> None:
         self._staged = staged
+        self._target = target
         self._around = around
         self._progress = progress
         self._uploader = Uploader(target, around.mounts_from)
@@ -214,6 +251,7 @@ class _Upload:
     async def run(self) -> Uploaded:
         planned = await trio.to_thread.run_sync(self._plan)
         self._progress.warnings = planned.warnings
+        await self._grant_base()
         jobs = [
             _Job(layer, self._progress.add(*self._name_and_size(layer)))
             for layer in planned.layers
@@ -226,14 +264,36 @@ class _Upload:
             raise InvalidInput("the base is an index, which cannot be edited")
         await each(self._rest(parsed), self._bring_rest)
         descriptor = Descriptor(parsed.media_type, Digest.of(raw), len(raw))
-        return Uploaded(small_blob(descriptor, raw), tuple(self._blobs), created, before)
+        return Uploaded(
+            small_blob(descriptor, raw),
+            tuple(self._blobs),
+            created,
+            before,
+            self._uploader.ask_again,
+        )
+
+    async def _grant_base(self) -> None:
+        """Ask for a base in the target's own repository once, instead of for all it names."""
+        base, near = self._staged.base, self._around.near_base
+        if base is None or near is None:
+            return
+        try:
+            await self._target.resolve(str(near))
+        except (NotFound, RegistryError, ContentMismatch) as error:
+            logger.debug("every blob is asked for base=%s reason=%s", near, error)
+            return
+        named = [*base.manifest.layers, *([base.manifest.config] if base.manifest.config else [])]
+        self._uploader.grant(blob.digest for blob in named)
 
     def _plan(self) -> Plan:
         staged = self._staged
         contents.make_spool(staged.spool)
         if staged.base is None:
-            return plan(staged.tree, staged.settings)
-        return plan_revision(staged.tree, staged.settings, staged.base)
+            planned = plan(staged.tree, staged.settings)
+        else:
+            planned = plan_revision(staged.tree, staged.settings, staged.base)
+        planned.check_manifest()
+        return planned
 
     def _name_and_size(self, layer: PlannedLayer) -> tuple[str, int]:
         match layer:

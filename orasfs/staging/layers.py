@@ -28,6 +28,7 @@ DIRECTORY_MEDIA_TYPES = {
     Compression.NONE: "application/vnd.oci.image.layer.v1.tar",
 }
 _DEFAULT_MODE = 0o644
+_NO_DIGEST = Digest("sha256", "0" * 64)
 _OF_DIRECTORIES = frozenset({ANNOTATION_TITLE, ANNOTATION_UNPACK, ANNOTATION_CONTENT_DIGEST})
 
 
@@ -74,6 +75,17 @@ class DirectoryLayer:
 
 
 PlannedLayer = KeptLayer | FileLayer | DirectoryLayer
+
+
+def made_of_nothing(layer: PlannedLayer) -> KeptLayer | Descriptor:
+    """Return what a manifest would have of the layer, with digests as long as those to come."""
+    match layer:
+        case FileLayer():
+            return layer.descriptor(_NO_DIGEST)
+        case DirectoryLayer():
+            return layer.descriptor(LayerBlob(_NO_DIGEST, 0, _NO_DIGEST, 0))
+        case KeptLayer():
+            return layer
 
 
 def file_layer(

@@ -127,7 +127,7 @@ def bounded(raw: bytes) -> bytes:
     if len(raw) > MAX_MANIFEST_BYTES:
         raise InvalidInput(
             f"the manifest would have {len(raw)} bytes, over the limit of {MAX_MANIFEST_BYTES}: "
-            "pack directories instead of making every file a layer"
+            "pack directories (user.oras.pack=tar) instead of making every file a layer"
         )
     return raw
 

@@ -15,6 +15,7 @@ import trio
 
 from orasfs.errors import InvalidInput
 from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
 from orasfs.oci.reference import qualify
 from orasfs.oci.storage import ANY, BlobContent, Expectation
 from orasfs.staging.capture import LowerContent
@@ -56,6 +57,7 @@ class Order:
             wanted.
         is_copy: whether nothing of the base can have been changed, so that all is copied.
         subject: what it is attached to: it gets no tag.
+        near_base: the manifest it began from, if that is in the same repository.
     """
 
     registry: str
@@ -69,6 +71,7 @@ class Order:
     origin: Origin | None = None
     is_copy: bool = False
     subject: Descriptor | None = None
+    near_base: Digest | None = None
 
     def reference(self, tag: str) -> str:
         """Return how every client calls what has this tag; for "" without one."""
@@ -77,7 +80,7 @@ class Order:
 
     def surroundings(self, mounts_from: MountsFrom, now: Callable[[], int]) -> Surroundings:
         """Return what a commit needs besides the content and the target."""
-        return Surroundings(mounts_from, self.fetch_kept, now)
+        return Surroundings(mounts_from, self.fetch_kept, now, self.near_base)
 
 
 Preparation = Callable[[Draft], Awaitable[Order]]
@@ -105,10 +108,11 @@ def make_order(
     key, near = draft.key, draft.base
     if near is not None and near.registry != key.registry:
         near = None
+    repository = full_name(key.registry, key.repository)
     mounts_from = (full_name(near.registry, near.repository),) if near else ()
     return Order(
         registry=key.registry,
-        repository=full_name(key.registry, key.repository),
+        repository=repository,
         tag=key.tag or "",
         expected=ANY if draft.is_forced else draft.expected,
         version=partial(draft_version, draft),
@@ -118,6 +122,7 @@ def make_order(
         origin=origin,
         is_copy=origin is not None and draft.is_copy,
         subject=draft.subject,
+        near_base=near.descriptor.digest if near and mounts_from == (repository,) else None,
     )
 
 

@@ -16,7 +16,13 @@ from orasfs.errors import InvalidInput
 from orasfs.oci.descriptor import ANNOTATION_CREATED, Descriptor
 from orasfs.oci.manifest import Manifest
 from orasfs.staging.layerblob import Compression
-from orasfs.staging.layers import DirectoryLayer, PlannedLayer, directory_layer, file_layer
+from orasfs.staging.layers import (
+    DirectoryLayer,
+    PlannedLayer,
+    directory_layer,
+    file_layer,
+    made_of_nothing,
+)
 from orasfs.staging.links import check_links, resolve_file, unrestorable_link
 from orasfs.staging.manifest import ManifestFields, build_manifest, format_created
 from orasfs.staging.manifestedit import KeptLayer, ManifestChanges, edit_manifest
@@ -114,6 +120,14 @@ class Plan:
             return edit_manifest(self.base, descriptors, self.changes)
         layers = [layer for layer in descriptors if isinstance(layer, Descriptor)]
         return build_manifest(self.fields, layers, created_seconds)
+
+    def check_manifest(self) -> None:
+        """Refuse what would be no manifest whatever the layers' bytes are, before any is made.
+
+        Raises:
+            InvalidInput: as `manifest`; of packed directories the sizes are not counted yet.
+        """
+        self.manifest([made_of_nothing(layer) for layer in self.layers], created_seconds=0)
 
 
 def plan(tree: StagedDirectory, settings: PackSettings) -> Plan:

@@ -3,11 +3,13 @@
 Owns the order of asking, the bound on what runs side by side, and how a failure of one ends the
 others. Knows the pushing ports and nothing of manifests.
 INVARIANT: a digest is asked for and sent once, however many layers have it.
+INVARIANT: what is taken for granted is not asked for, and can be asked for afterwards.
 """
 
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -42,6 +44,26 @@ class Uploader:
         self._refusals: Counter[str] = Counter()
         self._limiter = trio.CapacityLimiter(UPLOADS)
         self._begun: dict[Digest, BlobProgress] = {}
+        self._granted: frozenset[Digest] = frozenset()
+        self._unasked: list[Callable[[], Awaitable[None]]] = []
+
+    def grant(self, digests: Iterable[Digest]) -> None:
+        """Take it for granted that the target has these: a manifest there names them."""
+        self._granted |= frozenset(digests)
+
+    async def ask_again(self) -> bool:
+        """Ask for what was taken for granted, and bring what is missing.
+
+        Returns:
+            Whether anything was taken for granted.
+
+        Raises:
+            NotFound: neither the target has it, nor are there bytes.
+        """
+        unasked, self._unasked = self._unasked, []
+        self._granted = frozenset()
+        await each(unasked, lambda ask: ask())
+        return bool(unasked)
 
     async def ensure(
         self,
@@ -64,6 +86,19 @@ class Uploader:
             progress.state = BlobState.PRESENT
             return
         self._begun[descriptor.digest] = progress
+        bring = partial(self._bring_in_turn, descriptor, content, progress)
+        if descriptor.digest in self._granted:
+            progress.state = BlobState.PRESENT
+            self._unasked.append(bring)
+        else:
+            await bring()
+
+    async def _bring_in_turn(
+        self,
+        descriptor: Descriptor,
+        content: BlobContent | FindContent,
+        progress: BlobProgress,
+    ) -> None:
         progress.state = BlobState.ASKING
         async with self._limiter:
             progress.state = await self._bring(descriptor, content, progress)

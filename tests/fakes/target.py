@@ -150,7 +150,8 @@ class MemoryTarget:
             named = [*parsed.layers, *([parsed.config] if parsed.config else [])]
             missing = [str(b.digest) for b in named if not b.urls and b.digest not in self.blobs]
             if missing:
-                raise RegistryFailure(f"MANIFEST_BLOB_UNKNOWN {missing}", status=404)
+                code = "MANIFEST_BLOB_UNKNOWN"
+                raise RegistryFailure(f"{code} {missing}", status=404, code=code)
         digest = Digest.of(raw)
         self.manifests[digest] = (raw, media_type)
         if ":" not in reference:

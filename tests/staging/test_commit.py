@@ -20,7 +20,7 @@ from orasfs.errors import (
 )
 from orasfs.oci.descriptor import ANNOTATION_CONTENT_DIGEST, Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.oci.manifest import Manifest, parse_document
+from orasfs.oci.manifest import MAX_MANIFEST_BYTES, Manifest, parse_document
 from orasfs.oci.storage import ANY, BlobContent, Expectation
 from orasfs.staging import contents
 from orasfs.staging.commit import FetchKept, Staged, Surroundings, Uploaded, put, upload
@@ -52,6 +52,7 @@ class Desk:
         self.base: Base | None = None
         self.mounts: Mapping[Digest, tuple[str, ...]] = {}
         self.fetch_kept: FetchKept = _nothing
+        self.near_base: Digest | None = None
         self.now = GOLDEN_CREATED
         self.progress = Progress()
 
@@ -64,7 +65,10 @@ class Desk:
 
     def around(self) -> Surroundings:
         return Surroundings(
-            lambda digest: self.mounts.get(digest, ()), self.fetch_kept, lambda: self.now
+            lambda digest: self.mounts.get(digest, ()),
+            self.fetch_kept,
+            lambda: self.now,
+            self.near_base,
         )
 
     async def commit(self, target: MemoryTarget, *, expected: Expectation = None) -> Uploaded:
@@ -75,6 +79,27 @@ class Desk:
 
     async def upload(self, target: MemoryTarget) -> Uploaded:
         return await upload(self.staged(), target, self.around(), Progress())
+
+
+async def edit_at_the_target(desk: Desk, target: MemoryTarget) -> Digest:
+    """Edit a file of what is at the target; return a blob of it that the target can be without.
+
+    The base's author has it still.
+    """
+    golden_inputs(desk.tree, "artifact.txt", "docs", "zeros.bin")
+    first = await desk.commit(target)
+    desk.near_base = first.descriptor.digest
+    (desk.tree / "artifact.txt").write_bytes(b"edited")
+    desk.base = Base(_manifest(target), frozenset({1, 2}))
+    content = dict(target.blobs)
+
+    async def fetch(kept: Descriptor) -> BlobContent | None:
+        await trio.lowlevel.checkpoint()
+        return BytesContent(content[kept.digest])
+
+    desk.fetch_kept = fetch
+    target.counts.clear()
+    return desk.base.manifest.layers[2].digest
 
 
 @pytest.fixture
@@ -295,6 +320,17 @@ def test_a_failure_of_each_call_in_turn_is_the_cause_and_is_mended_by_the_next_c
         trio.run(fail_then_succeed, target)
 
 
+async def test_a_manifest_that_would_be_too_large_is_refused_before_anything_is_asked(
+    desk: Desk, target: MemoryTarget
+) -> None:
+    golden_inputs(desk.tree, "artifact.txt")
+    annotations = {"artifact.txt": {"note": "x" * MAX_MANIFEST_BYTES}}
+    desk.settings = PackSettings(layer_annotations=annotations)
+    with pytest.raises(InvalidInput, match="over the limit"):
+        await desk.commit(target)
+    assert target.calls == []
+
+
 async def test_what_cannot_be_an_artifact_is_refused_before_anything_is_asked(
     desk: Desk, target: MemoryTarget
 ) -> None:
@@ -339,6 +375,57 @@ async def test_an_edit_sends_the_changed_layer_only_and_keeps_all_else(
     layers = _manifest(target).layers
     assert layers[1:] == desk.base.manifest.layers[1:]
     assert layers[0].digest == Digest.of(b"edited")
+
+
+async def test_what_a_base_at_the_target_names_is_not_asked_for(
+    desk: Desk, target: MemoryTarget
+) -> None:
+    await edit_at_the_target(desk, target)
+    await desk.commit(target, expected=desk.near_base)
+    assert target.counts == {"resolve": 1, "has_blob": 1, "push_blob": 1, "push_manifest": 1}
+    totals = desk.progress.totals()
+    assert (totals.there, totals.skipped) == (totals.blobs, totals.blobs - 1)
+
+
+async def test_all_is_asked_for_when_the_base_has_gone_from_the_target(
+    desk: Desk, target: MemoryTarget
+) -> None:
+    gone = await edit_at_the_target(desk, target)
+    del target.blobs[gone]
+    target.manifests.clear()
+    target.tags.clear()
+    await desk.commit(target)
+    assert target.counts["has_blob"] == 4
+    assert {Digest.of(b"edited"), gone} <= target.blobs.keys()
+
+
+@pytest.mark.parametrize("is_put_later", [False, True])
+async def test_a_blob_of_the_base_that_the_target_has_lost_is_brought_when_it_says_so(
+    desk: Desk,
+    target: MemoryTarget,
+    is_put_later: bool,  # noqa: FBT001
+) -> None:
+    gone = await edit_at_the_target(desk, target)
+    del target.blobs[gone]
+    if is_put_later:
+        uploaded = await desk.upload(target)
+        await put(uploaded, target, "v1", expected=desk.near_base)
+    else:
+        await desk.commit(target, expected=desk.near_base)
+    assert {Digest.of(b"edited"), gone} <= target.blobs.keys()
+    assert target.counts["push_blob"] == 2
+    assert target.counts["push_manifest"] == 2
+
+
+async def test_a_refusal_for_another_blob_is_no_reason_to_ask_again(
+    desk: Desk, target: MemoryTarget
+) -> None:
+    golden_inputs(desk.tree, "artifact.txt")
+    uploaded = await desk.upload(target)
+    target.blobs.clear()
+    with pytest.raises(RegistryFailure, match="BLOB_UNKNOWN"):
+        await put(uploaded, target, "v1", expected=None)
+    assert target.counts["push_manifest"] == 1
 
 
 async def test_kept_layers_of_a_base_elsewhere_are_brought_along(

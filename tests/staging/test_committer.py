@@ -235,8 +235,18 @@ def test_a_base_in_the_same_registry_is_mounted_from(world: World) -> None:
     base = BaseReference(HOST, "team/base", Descriptor("x", Digest.of(b"x"), 1))
     draft = world.store.create(DraftKey(HOST, "team/site", "v1"), base, None)
     assert make_order(draft, PackSettings()).mounts_from == ("team/base",)
+    assert make_order(draft, PackSettings()).near_base is None
     draft.rebase(BaseReference("elsewhere", "a", base.descriptor), None)
     assert make_order(draft, PackSettings()).mounts_from == ()
+
+
+def test_a_base_in_the_same_repository_is_there_with_all_it_names(world: World) -> None:
+    base = BaseReference(HOST, "team/site", Descriptor("x", Digest.of(b"x"), 1))
+    draft = world.store.create(DraftKey(HOST, "team/site", "v1"), base, None)
+    order = make_order(draft, PackSettings())
+    assert order.surroundings(lambda _digest: (), lambda: 0).near_base == Digest.of(b"x")
+    draft.rebase(BaseReference("elsewhere", "team/site", base.descriptor), None)
+    assert make_order(draft, PackSettings()).near_base is None
 
 
 async def test_a_crash_behind_the_push_leaves_no_draft(world: World) -> None:

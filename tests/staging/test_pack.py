@@ -3,12 +3,13 @@ import pytest
 from orasfs.errors import InvalidInput
 from orasfs.oci.descriptor import ANNOTATION_CREATED, ANNOTATION_MODE
 from orasfs.oci.digest import Digest
-from orasfs.oci.manifest import parse_document
+from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.staging.layerblob import Compression, LayerBlob
-from orasfs.staging.layers import DirectoryLayer, FileLayer, PlannedLayer
+from orasfs.staging.layers import DirectoryLayer, FileLayer, PlannedLayer, made_of_nothing
 from orasfs.staging.manifest import ManifestFields
 from orasfs.staging.manifestedit import KeptLayer
 from orasfs.staging.pack import Packing, PackSettings, Plan, plan
+from orasfs.staging.revise import Base, plan_revision
 from orasfs.staging.tree import StagedDirectory, StagedFile, StagedSpecial, StagedSymlink
 
 FILE = StagedFile("key", 3)
@@ -156,6 +157,30 @@ def test_annotations_that_packing_decides_cannot_be_given_to_a_directory() -> No
     settings = PackSettings(layer_annotations={"d": {"io.deis.oras.content.unpack": "false"}})
     with pytest.raises(InvalidInput, match="set by packing"):
         plan(StagedDirectory({"d": StagedDirectory()}), settings)
+
+
+@pytest.mark.parametrize("has_base", [False, True])
+def test_a_manifest_that_would_be_too_large_is_refused_before_there_are_digests(
+    *, has_base: bool
+) -> None:
+    names = [f"{number:05}-{'x' * 200}" for number in range(12_000)]
+    tree = StagedDirectory({"d": StagedDirectory(dict.fromkeys(names, FILE))})
+    planned = plan(tree, PackSettings(packing=Packing.FILES))
+    if has_base:
+        base = parse_document(plan(StagedDirectory({}), PackSettings()).manifest([], 0))
+        assert isinstance(base, Manifest)
+        planned = plan_revision(tree, PackSettings(packing=Packing.FILES), Base(base, frozenset()))
+    with pytest.raises(InvalidInput, match=r"over the limit of 4194304: .*user\.oras\.pack=tar"):
+        planned.check_manifest()
+    plan(tree, PackSettings()).check_manifest()
+
+
+def test_the_size_of_a_manifest_is_found_to_the_byte_without_digests() -> None:
+    tree = StagedDirectory({"f": FILE, "g": StagedFile("g", 10**9, mode=0o755)})
+    planned = plan(tree, PackSettings())
+    layers = [made_of_nothing(layer) for layer in planned.layers]
+    made = [layer.descriptor(DIGEST) for layer in planned.layers if isinstance(layer, FileLayer)]
+    assert len(planned.manifest(layers, 0)) == len(planned.manifest(made, 0))
 
 
 def test_given_created_wins_over_the_epoch() -> None:
