@@ -40,7 +40,9 @@ def set_up(venv: Path, python: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize(("signal", "status"), [("INT", 130), ("TERM", 143)])
-def test_interrupted_it_leaves_the_environment(environment: Path, signal: str, status: int) -> None:
+def test_interrupted_it_leaves_the_environment(
+    environment: Path, signal: str, status: int
+) -> None:
     done = set_up(environment, _INTERRUPTED.format(signal=signal))
     assert (environment / "bin/python").read_text().startswith("#!/bin/sh")
     assert "making" not in done.stderr

@@ -121,9 +121,9 @@ class Changes:
             with self._tables.remembering(handle.node, "fsync"):
                 await writer.sync(data_only=data_only)
 
-    async def fsyncdir(self, fh: Fh, *, data_only: bool) -> None:
+    async def fsyncdir(self, ino: Ino, *, data_only: bool) -> None:
         """Make names durable; at the top of a draft, commit."""
-        node = self._tables.directories.get(fh).node
+        node = self._tables.inodes.node(ino)
         with self._tables.remembering(node, "fsync"):
             await node.sync_directory(data_only=data_only)
 

@@ -314,7 +314,7 @@ class ChangeOperations(Protocol):
         """Make an open file durable; nothing leaves the machine."""
         ...
 
-    async def fsyncdir(self, fh: Fh, *, data_only: bool) -> None:
+    async def fsyncdir(self, ino: Ino, *, data_only: bool) -> None:
         """Make a directory's names durable; unless `data_only`, commit a draft by its top."""
         ...
 

@@ -52,7 +52,7 @@ class Unchangeable:
     async def fsync(self, fh: Fh, *, data_only: bool) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def fsyncdir(self, fh: Fh, *, data_only: bool) -> None:
+    async def fsyncdir(self, ino: Ino, *, data_only: bool) -> None:
         await trio.lowlevel.checkpoint()
 
     async def setxattr(self, ino: Ino, name: str, value: bytes) -> None:

@@ -62,9 +62,7 @@ async def make(walker: Walker, path: str) -> None:
 
 
 async def sync(walker: Walker, path: str) -> None:
-    fh = await walker.filesystem.opendir((await walker.stat(path)).ino)
-    await walker.filesystem.fsyncdir(fh, data_only=False)
-    walker.filesystem.releasedir(fh)
+    await walker.filesystem.fsyncdir((await walker.stat(path)).ino, data_only=False)
 
 
 @pytest.fixture

@@ -117,11 +117,7 @@ async def write(walker: Walker, path: str, content: bytes) -> Ino:
 
 
 async def sync(walker: Walker, path: str, *, data_only: bool = False) -> None:
-    fh = await walker.filesystem.opendir((await walker.stat(path)).ino)
-    try:
-        await walker.filesystem.fsyncdir(fh, data_only=data_only)
-    finally:
-        walker.filesystem.releasedir(fh)
+    await walker.filesystem.fsyncdir((await walker.stat(path)).ino, data_only=data_only)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from orasfs.fuse.device.requests import (
     SetXattr,
     Symlink,
     Sync,
+    SyncDirectory,
     Write,
 )
 from orasfs.fuse.device.wire import Opened
@@ -134,9 +135,9 @@ class ChangeHandlers:
         await self._operations.fsync(request.fh, data_only=request.data_only)
         return DONE
 
-    async def fsyncdir(self, request: Sync) -> Answer:
+    async def fsyncdir(self, request: SyncDirectory) -> Answer:
         """Make a directory durable, or commit a draft."""
-        await self._operations.fsyncdir(request.fh, data_only=request.data_only)
+        await self._operations.fsyncdir(request.ino, data_only=request.data_only)
         return DONE
 
     async def setxattr(self, request: SetXattr) -> Answer:

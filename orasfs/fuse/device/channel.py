@@ -2,8 +2,8 @@
 
 Owns the descriptor and the buffer. Knows the frame of a message and nothing of what is in it.
 
-INVARIANT: `receive` and `reply` never wait; notifications may, and come from a thread. `store` is
-one that does not, if its condition is kept.
+INVARIANT: `receive` and `reply` never wait; notifications may, and come from a thread. `store` and
+`drop_names` are two that do not, if their conditions are kept.
 """
 
 import errno
@@ -101,6 +101,17 @@ class Channel:
             self.notify(wire.Notification.STORE, replies.store(ino, content))
         except OSError as error:
             logger.debug("the kernel takes no bytes ino=%d error=%s", ino, error)
+
+    def drop_names(self, ino: int) -> None:
+        """Let the kernel drop the names that it keeps of a directory, and its attributes.
+
+        Waits for nobody while a reader of the directory waits for us, which keeps its inode: the
+        kernel holds pages of names only while it copies them.
+        """
+        try:
+            self.notify(wire.Notification.INVAL_INODE, replies.invalidate_inode(ino))
+        except OSError as error:
+            logger.debug("the kernel has no such directory ino=%d error=%s", ino, error)
 
     def open_backing(self, fd: int) -> int:
         """Register a file for the kernel to read by itself; return its number, from 1.

@@ -1,4 +1,4 @@
-"""What is answered to each request that reads: decode, call, encode, and nothing else.
+"""What is answered to each request that reads a file: decode, call, encode, and nothing else.
 
 Owns the translation between requests and the port of the filesystem. There is no branch on what a
 node is. Handlers raise; who called them answers with an errno.
@@ -9,7 +9,7 @@ back, for when nobody is there any more to take it.
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,15 +19,7 @@ from orasfs.fuse.device.openfiles import OpenFiles
 from orasfs.fuse.device.replies import Encoder
 from orasfs.fuse.device.requests import Forget, GetXattr, Handle, Named, Of, Open, Read
 from orasfs.fuse.device.wire import Opened
-from orasfs.vfs.operations import (
-    DirectoryEntry,
-    Entry,
-    Fh,
-    Ino,
-    MemberRow,
-    OpenFile,
-    Operations,
-)
+from orasfs.vfs.operations import Entry, Fh, Ino, OpenFile, Operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,76 +142,6 @@ class ReadHandlers:
         self._operations.release(fh)
         if ino is not None and can_pass and self._files.may_pass:
             self._drop_pages(ino)
-
-    def opendir_now(self, request: Of) -> Answer | None:
-        """Open a directory if that needs no waiting."""
-        fh = self._operations.opendir_now(request.ino)
-        return None if fh is None else self._opened_directory(fh)
-
-    async def opendir(self, request: Of) -> Answer:
-        """Open a directory."""
-        return self._opened_directory(await self._operations.opendir(request.ino))
-
-    def _opened_directory(self, fh: Fh) -> Answer:
-        """Return how a directory was opened: one whose names stay is asked for them once."""
-        keeps = self._operations.keeps_names(fh)
-        flags = Opened.CACHE_DIR | Opened.KEEP_CACHE if keeps else Opened(0)
-        return Answer(replies.opened(fh, flags), partial(self._operations.releasedir, fh))
-
-    def readdir_now(self, request: Read) -> Answer | None:
-        """List names that are at hand."""
-        return self._list_now(request, is_plus=False)
-
-    def readdirplus_now(self, request: Read) -> Answer | None:
-        """List names that are at hand, with attributes."""
-        return self._list_now(request, is_plus=True)
-
-    def _list_now(self, request: Read, *, is_plus: bool) -> Answer | None:
-        body = b""
-        counted: Sequence[Ino] = ()
-
-        def consume(rows: Iterator[MemberRow]) -> Sequence[Ino]:
-            nonlocal body, counted
-            start, size = request.offset, request.size
-            body, inos = self._encoder.members(rows, start, size, is_plus=is_plus)
-            counted = inos if is_plus else ()
-            return counted
-
-        if self._operations.list_members(request.fh, request.offset, consume):
-            return self._counted(body, counted)
-        found = self._operations.readdir_now(request.fh, request.offset)
-        return None if found is None else self._listing(request, found, is_plus=is_plus)
-
-    async def readdir(self, request: Read) -> Answer:
-        """List names with inode numbers."""
-        return self._listing(request, await self._list(request), is_plus=False)
-
-    async def readdirplus(self, request: Read) -> Answer:
-        """List names with attributes, each of which counts as a lookup."""
-        return self._listing(request, await self._list(request), is_plus=True)
-
-    async def _list(self, request: Read) -> Sequence[DirectoryEntry]:
-        return await self._operations.readdir(request.fh, request.offset)
-
-    def _listing(self, request: Read, found: Sequence[DirectoryEntry], *, is_plus: bool) -> Answer:
-        entries = [(os.fsencode(each.name), each) for each in found]
-        body, counted = self._encoder.listing(entries, request.size, is_plus=is_plus)
-        for ino in counted:
-            self._operations.count_lookup(ino)
-        return self._counted(body, counted)
-
-    def _counted(self, body: bytes, counted: Sequence[Ino]) -> Answer:
-        """Return an answer whose entries have been counted."""
-        return Answer(body, partial(self._forget_all, counted) if counted else None)
-
-    def _forget_all(self, inos: Sequence[Ino]) -> None:
-        for ino in inos:
-            self._operations.forget(ino, 1)
-
-    def releasedir(self, request: Handle) -> Answer:
-        """Close a directory."""
-        self._operations.releasedir(request.fh)
-        return DONE
 
     def statfs(self, _request: Of) -> Answer:
         """Tell the free space."""

@@ -3,6 +3,8 @@
 Owns their layout. Pure; the errnos of failures come from `orasfs.fuse.errno`.
 """
 
+import os
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +19,10 @@ from orasfs.vfs.operations import (
     Ino,
     MemberRow,
 )
+
+DOTS = 2  # entries of a directory that are no names in it: "." and ".."
+POSITION_MASK = (1 << 32) - 1  # what of a position counts the entries before it
+UNKNOWN_INO = 0xFFFFFFFF
 
 _NS = 1_000_000_000
 _MASK64 = (1 << 64) - 1
@@ -59,16 +65,20 @@ class Encoder:
         return head + self.attr(entry.attr)
 
     def listing(
-        self, entries: Sequence[tuple[bytes, DirectoryEntry]], size: int, *, is_plus: bool
+        self, entries: Iterable[DirectoryEntry], before: int, size: int, *, is_plus: bool
     ) -> tuple[bytes, Sequence[Ino]]:
-        """Return as many entries as `size` bytes take, and the inodes that they count for."""
+        """Return as many entries as `size` bytes take, and the inodes that they count for.
+
+        Their positions are their ids and `before`.
+        """
         parts: list[bytes] = []
         counted: list[Ino] = []
-        for name, each in entries:
+        for each in entries:
             attr = each.entry.attr
             if attr is None:
                 continue
-            part = _directory_entry(name, attr, each.next_id)
+            name = os.fsencode(each.name)
+            part = _directory_entry(name, attr.ino, attr.mode, before + each.next_id)
             if is_plus:
                 part = self.entry(each.entry) + part
             size -= len(part)
@@ -79,12 +89,26 @@ class Encoder:
                 counted.append(attr.ino)
         return b"".join(parts), counted
 
+    def dots(self, ino: Ino, position: int, *, is_plus: bool) -> bytes:
+        """Return what of "." and ".." is behind a position; they count for nothing.
+
+        The kernel never asks what the directory above is; the number says that it is not known.
+        """
+        empty = bytes(wire.ENTRY_OUT.size + wire.ATTR.size if is_plus else 0)
+        names = enumerate([(b".", ino), (b"..", UNKNOWN_INO)])
+        at = position & POSITION_MASK
+        return b"".join(
+            empty + _directory_entry(name, number, stat.S_IFDIR, position - at + place + 1)
+            for place, (name, number) in names
+            if place >= at
+        )
+
     def members(
-        self, rows: Iterable[MemberRow], start_id: int, size: int, *, is_plus: bool
+        self, rows: Iterable[MemberRow], before: int, size: int, *, is_plus: bool
     ) -> tuple[bytes, Sequence[Ino]]:
         """Return as many entries as `size` bytes take, and their inodes; as `listing`, in one go.
 
-        Their ids follow `start_id`.
+        Their positions follow `before`.
         """
         buffer = bytearray(size)
         pack, head = wire.DIRENT_PLUS.pack_into, wire.DIRENT_PLUS.size
@@ -93,7 +117,7 @@ class Encoder:
         inos: list[Ino] = []
         end = 0
         valid, uid, gid = int(FOREVER_SECONDS), self.uid, self.gid
-        for next_id, (name, ino, mode, content, mtime_ns, links) in enumerate(rows, start_id + 1):
+        for next_id, (name, ino, mode, content, mtime_ns, links) in enumerate(rows, before + 1):
             at, length = end, len(name)
             end = at + head + (length + 7 & ~7)
             if end > size:
@@ -115,8 +139,8 @@ class Encoder:
         return bytes(memoryview(buffer)[:end]), inos
 
 
-def _directory_entry(name: bytes, attr: Attr, next_id: int) -> bytes:
-    head = wire.DIRENT.pack(attr.ino, next_id, len(name), attr.mode >> 12)
+def _directory_entry(name: bytes, ino: int, mode: int, position: int) -> bytes:
+    head = wire.DIRENT.pack(ino, position, len(name), mode >> 12)
     return head + name + bytes(-len(name) % 8)
 
 
@@ -127,7 +151,7 @@ def _duration(seconds: float) -> tuple[int, int]:
 
 
 def opened(fh: int, flags: wire.Opened, backing_id: int = 0) -> bytes:
-    """Return the answer to OPEN and OPENDIR."""
+    """Return the answer to OPEN."""
     return wire.OPEN_OUT.pack(fh, flags, backing_id)
 
 

@@ -180,11 +180,26 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Bytes, or directory entries behind `offset`, up to `size` bytes of answer."""
+    """Bytes behind `offset`, up to `size` of them."""
 
     fh: Fh
     offset: int
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """Entries of a directory behind a position that an entry came with, 0 for the first.
+
+    Attributes:
+        size: bytes of answer at most.
+        is_plus: whether with attributes, as lookups.
+    """
+
+    ino: Ino
+    position: int
+    size: int
+    is_plus: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +213,17 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """Something to be made durable."""
+    """A file to be made durable."""
 
     fh: Fh
+    data_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SyncDirectory:
+    """The names of a directory to be made durable."""
+
+    ino: Ino
     data_only: bool
 
 
@@ -351,9 +374,21 @@ def parse_handle(_header: Header, body: Body) -> Handle:
 
 
 def parse_read(_header: Header, body: Body) -> Read:
-    """Parse READ, READDIR and READDIRPLUS."""
+    """Parse READ."""
     fh, offset, size, *_ = body.take(wire.READ_IN)
     return Read(Fh(fh), offset, size)
+
+
+def parse_readdir(header: Header, body: Body) -> List:
+    """Parse READDIR of a directory that was opened without us."""
+    _, position, size, *_ = body.take(wire.READ_IN)
+    return List(header.ino, position, size, is_plus=False)
+
+
+def parse_readdirplus(header: Header, body: Body) -> List:
+    """Parse READDIRPLUS of a directory that was opened without us."""
+    _, position, size, *_ = body.take(wire.READ_IN)
+    return List(header.ino, position, size, is_plus=True)
 
 
 def parse_write(_header: Header, body: Body) -> Write:
@@ -363,9 +398,15 @@ def parse_write(_header: Header, body: Body) -> Write:
 
 
 def parse_sync(_header: Header, body: Body) -> Sync:
-    """Parse FSYNC and FSYNCDIR."""
+    """Parse FSYNC."""
     fh, flags, _ = body.take(wire.FSYNC_IN)
     return Sync(Fh(fh), data_only=bool(flags & wire.FSYNC_DATA_ONLY))
+
+
+def parse_fsyncdir(header: Header, body: Body) -> SyncDirectory:
+    """Parse FSYNCDIR of a directory that was opened without us."""
+    _, flags, _ = body.take(wire.FSYNC_IN)
+    return SyncDirectory(header.ino, data_only=bool(flags & wire.FSYNC_DATA_ONLY))
 
 
 def parse_getxattr(header: Header, body: Body) -> GetXattr:

@@ -1,8 +1,8 @@
 """Which request is parsed and answered by what, and how it may wait.
 
 Owns the table. An operation that is not in it is answered ENOSYS, which the kernel takes for good:
-it then does without (flush, access, lseek), by itself (copy_file_range), or says EOPNOTSUPP to the
-caller (fallocate).
+it then does without (flush, access, opendir, lseek), by itself (copy_file_range), or says
+EOPNOTSUPP to the caller (fallocate).
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,6 +13,7 @@ from typing import TypeVar
 from orasfs.fuse.device import requests
 from orasfs.fuse.device.changing import ChangeHandlers
 from orasfs.fuse.device.handlers import Answer, ReadHandlers
+from orasfs.fuse.device.listings import Listings
 from orasfs.fuse.device.requests import Body, Header
 from orasfs.fuse.device.wire import Opcode
 
@@ -74,17 +75,21 @@ def read_routes(handlers: ReadHandlers) -> Mapping[int, Route]:
         Opcode.OPEN: _open_route(handlers),
         Opcode.READ: interruptible(requests.parse_read, handlers.read, handlers.read_now),
         Opcode.RELEASE: at_once(requests.parse_handle, handlers.release),
-        Opcode.OPENDIR: interruptible(requests.parse_of, handlers.opendir, handlers.opendir_now),
-        Opcode.READDIR: interruptible(requests.parse_read, handlers.readdir, handlers.readdir_now),
-        Opcode.READDIRPLUS: interruptible(
-            requests.parse_read, handlers.readdirplus, handlers.readdirplus_now
-        ),
-        Opcode.RELEASEDIR: at_once(requests.parse_handle, handlers.releasedir),
         Opcode.STATFS: at_once(requests.parse_of, handlers.statfs),
         Opcode.GETXATTR: interruptible(
             requests.parse_getxattr, handlers.getxattr, handlers.getxattr_now
         ),
         Opcode.LISTXATTR: interruptible(requests.parse_listxattr, handlers.listxattr),
+    }
+
+
+def listing_routes(listings: Listings) -> Mapping[int, Route]:
+    """Return the routes of requests that list; opening and closing directories is not offered."""
+    return {
+        Opcode.READDIR: interruptible(requests.parse_readdir, listings.list, listings.list_now),
+        Opcode.READDIRPLUS: interruptible(
+            requests.parse_readdirplus, listings.list, listings.list_now
+        ),
     }
 
 
@@ -113,7 +118,7 @@ def change_routes(handlers: ChangeHandlers) -> Mapping[int, Route]:
         Opcode.LINK: waiting(requests.parse_link, handlers.link),
         Opcode.WRITE: waiting(requests.parse_write, handlers.write, now=handlers.write_now),
         Opcode.FSYNC: waiting(requests.parse_sync, handlers.fsync),
-        Opcode.FSYNCDIR: waiting(requests.parse_sync, handlers.fsyncdir),
+        Opcode.FSYNCDIR: waiting(requests.parse_fsyncdir, handlers.fsyncdir),
         Opcode.SETXATTR: waiting(requests.parse_setxattr, handlers.setxattr),
         Opcode.REMOVEXATTR: waiting(requests.parse_removexattr, handlers.removexattr),
         Opcode.CREATE: waiting(requests.parse_create, handlers.create),

@@ -18,10 +18,11 @@ from orasfs.fuse.device import replies
 from orasfs.fuse.device.changing import ChangeHandlers
 from orasfs.fuse.device.channel import Channel
 from orasfs.fuse.device.handlers import ReadHandlers
+from orasfs.fuse.device.listings import Listings
 from orasfs.fuse.device.mounting import mount
 from orasfs.fuse.device.openfiles import OpenFiles
 from orasfs.fuse.device.replies import Encoder
-from orasfs.fuse.device.routes import change_routes, read_routes
+from orasfs.fuse.device.routes import change_routes, listing_routes, read_routes
 from orasfs.fuse.device.server import Server
 from orasfs.fuse.device.wire import Notification
 from orasfs.fuse.notifier import SessionNotifier
@@ -75,7 +76,8 @@ def make_server(
     files = OpenFiles(channel if wants_passthrough else None)
     readers = ReadHandlers(operations, encoder, files, notifier.invalidate_content, channel.store)
     changers = ChangeHandlers(operations, encoder, files)
-    routes = {**read_routes(readers), **change_routes(changers)}
+    listings = Listings(operations, encoder, channel.drop_names)
+    routes = {**read_routes(readers), **listing_routes(listings), **change_routes(changers)}
     return Server(channel, readers, routes, wants_passthrough=wants_passthrough)
 
 

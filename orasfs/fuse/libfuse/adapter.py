@@ -100,7 +100,9 @@ class FuseAdapter(ChangeHandlers):
     @answered
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         """Open a directory."""
-        return await self._operations.opendir(Ino(inode))
+        fh = await self._operations.opendir(Ino(inode))
+        self._directories[fh] = Ino(inode)
+        return fh
 
     @answered
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -135,6 +137,7 @@ class FuseAdapter(ChangeHandlers):
     @answered
     async def releasedir(self, fh: int) -> None:
         """Close a directory."""
+        del self._directories[Fh(fh)]
         self._operations.releasedir(Fh(fh))
 
     @answered

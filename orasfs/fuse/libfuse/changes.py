@@ -24,6 +24,7 @@ class ChangeHandlers(pyfuse3.Operations):
         super().__init__()
         self._changes = operations
         self._encoder = encoder
+        self._directories: dict[Fh, Ino] = {}  # those that are open
 
     @answered
     async def mkdir(
@@ -148,7 +149,7 @@ class ChangeHandlers(pyfuse3.Operations):
     @answered
     async def fsyncdir(self, fh: int, datasync: bool) -> None:  # noqa: FBT001 - pyfuse3's
         """Make a directory durable, or commit a draft."""
-        await self._changes.fsyncdir(Fh(fh), data_only=datasync)
+        await self._changes.fsyncdir(self._directories[Fh(fh)], data_only=datasync)
 
     async def flush(self, fh: int) -> NoReturn:
         """Answer ENOSYS: close(2) then succeeds without asking; nothing is kept back here."""

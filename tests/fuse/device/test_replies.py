@@ -64,25 +64,24 @@ def test_a_name_that_is_absent_is_inode_0() -> None:
     assert len(packed) == 128
 
 
-def listed(*names: str) -> list[tuple[bytes, DirectoryEntry]]:
+def listed(*names: str) -> list[DirectoryEntry]:
     return [
-        (name.encode(), DirectoryEntry(name, Entry(ATTR, 1.0, 1.0), place + 1))
-        for place, name in enumerate(names)
+        DirectoryEntry(name, Entry(ATTR, 1.0, 1.0), place + 1) for place, name in enumerate(names)
     ]
 
 
 def test_a_listing_takes_as_many_entries_as_there_is_room_for() -> None:
     entries = listed("a", "12345678", "c")  # 32 bytes each
-    whole, counted = ENCODER.listing(entries, 96, is_plus=False)
+    whole, counted = ENCODER.listing(entries, 40, 96, is_plus=False)
     assert (len(whole), counted) == (96, [])
-    assert wire.DIRENT.unpack_from(whole, 32) == (7, 2, 8, stat.S_IFREG >> 12)
+    assert wire.DIRENT.unpack_from(whole, 32) == (7, 42, 8, stat.S_IFREG >> 12)
     assert whole[56:64] == b"12345678"
-    assert ENCODER.listing(entries, 95, is_plus=False)[0] == whole[:64]
-    assert ENCODER.listing(entries, 31, is_plus=False)[0] == b""
+    assert ENCODER.listing(entries, 40, 95, is_plus=False)[0] == whole[:64]
+    assert ENCODER.listing(entries, 40, 31, is_plus=False)[0] == b""
 
 
 def test_entries_with_attributes_count_as_lookups_if_they_fit() -> None:
-    packed, counted = ENCODER.listing(listed("a", "b", "c"), 2 * (128 + 32) + 100, is_plus=True)
+    packed, counted = ENCODER.listing(listed("a", "b", "c"), 0, 2 * (128 + 32) + 100, is_plus=True)
     assert counted == [7, 7]
     assert packed[:128] == ENCODER.entry(Entry(ATTR, 1.0, 1.0))
 
@@ -95,26 +94,45 @@ def test_members_are_packed_as_other_entries_are(*, is_plus: bool) -> None:
         for place, name in enumerate(names)
     ]
     entries = [
-        (
-            name,
-            DirectoryEntry(
-                name.decode(),
-                Entry(Attr(ino, mode, size, mtime, links), FOREVER_SECONDS, FOREVER_SECONDS),
-                5 + place,
-            ),
+        DirectoryEntry(
+            name.decode(),
+            Entry(Attr(ino, mode, size, mtime, links), FOREVER_SECONDS, FOREVER_SECONDS),
+            5 + place,
         )
         for place, (name, ino, mode, size, mtime, links) in enumerate(rows)
     ]
     for size in (4096, 400, 300, 100, 70, 1):
-        packed, inos = ENCODER.members(rows, 4, size, is_plus=is_plus)
-        expected, counted = ENCODER.listing(entries, size, is_plus=is_plus)
+        packed, inos = ENCODER.members(rows, 14, size, is_plus=is_plus)
+        expected, counted = ENCODER.listing(entries, 10, size, is_plus=is_plus)
         assert packed == expected
         assert not is_plus or inos == counted
 
 
 def test_an_entry_that_is_gone_is_left_out() -> None:
-    gone = (b"gone", DirectoryEntry("gone", Entry(None, 0.0, 0.0), 1))
-    assert ENCODER.listing([gone], 1000, is_plus=True) == (b"", [])
+    gone = DirectoryEntry("gone", Entry(None, 0.0, 0.0), 1)
+    assert ENCODER.listing([gone], 0, 1000, is_plus=True) == (b"", [])
+
+
+def dirents(packed: bytes, empty: int) -> list[tuple[int, int, bytes]]:
+    """Return inode, position and name of entries that have `empty` zero bytes before them."""
+    found = []
+    while packed:
+        assert packed[:empty] == bytes(empty)
+        ino, position, length, kind = wire.DIRENT.unpack_from(packed, empty)
+        assert kind == stat.S_IFDIR >> 12
+        start = empty + wire.DIRENT.size
+        found.append((ino, position, packed[start : start + length]))
+        packed = packed[start + (length + 7 & ~7) :]
+    return found
+
+
+@pytest.mark.parametrize(("is_plus", "empty"), [(True, 128), (False, 0)])
+def test_dots_are_the_first_two_positions_of_a_listing(*, is_plus: bool, empty: int) -> None:
+    listing = 3 << 32
+    both = [(7, listing + 1, b"."), (replies.UNKNOWN_INO, listing + 2, b"..")]
+    for at in range(4):
+        packed = ENCODER.dots(Ino(7), listing + at, is_plus=is_plus)
+        assert dirents(packed, empty) == both[at:]
 
 
 def test_statfs_has_the_kernel_s_order() -> None:

@@ -129,7 +129,9 @@ async def test_a_small_file_is_given_before_its_open_is_answered_if_nobody_reads
         kernel.leave()
 
 
-@pytest.mark.parametrize("opcode", [Opcode.FLUSH, Opcode.LSEEK, Opcode.FALLOCATE, 4711])
+@pytest.mark.parametrize(
+    "opcode", [Opcode.FLUSH, Opcode.OPENDIR, Opcode.LSEEK, Opcode.FALLOCATE, 4711]
+)
 async def test_an_operation_that_is_not_offered_is_enosys(kernel: Kernel, opcode: int) -> None:
     async with kernel.served():
         kernel.ask(opcode, bytes(64))
@@ -180,7 +182,7 @@ async def test_references_are_given_back_by_forget(kernel: Kernel) -> None:
         kernel.leave()
 
 
-@pytest.mark.parametrize("opcode", [Opcode.LOOKUP, Opcode.OPEN, Opcode.OPENDIR])
+@pytest.mark.parametrize("opcode", [Opcode.LOOKUP, Opcode.OPEN])
 async def test_what_nobody_takes_is_taken_back(
     kernel: Kernel, opcode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
