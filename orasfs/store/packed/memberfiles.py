@@ -54,7 +54,8 @@ class MemberFiles:
             self.slab_fd, self.slab_path = ingest.open_private(store.ingest_directory)
         self.digests: dict[int, Digest] = {}
         self._slab = HoleyFile(self.slab_fd)
-        self._small = bytearray()  # for the slab, until the end of the step
+        self._small = memoryview(bytearray(_STEP_BYTES))  # for the slab, until the end of the step
+        self._filled = 0  # bytes of it
         self._writing: HoleyFile | None = None  # a large file
         self._hash = hashlib.sha256()
         self._number = 0
@@ -83,9 +84,7 @@ class MemberFiles:
     def write(self, content: memoryview) -> None:
         """Take the next bytes of the file."""
         if self._writing is None:
-            self._small += content
-            if len(self._small) >= _STEP_BYTES:
-                self.flush()
+            self._gather(content)
             return
         self._hash.update(content)
         with disk.translated("unpack a large file"):
@@ -103,15 +102,19 @@ class MemberFiles:
 
     def flush(self) -> None:
         """Write what is gathered for the slab."""
-        if not self._small:
+        if not self._filled:
             return
-        with disk.translated("write a slab"), memoryview(self._small) as content:
-            self._slab.append(content)
-        self._small.clear()
+        with disk.translated("write a slab"):
+            self._slab.append(self._small[: self._filled])
+        self._filled = 0
+
+    def complete(self) -> None:
+        """Say that these were all files: what is gathered is written, and no more will be."""
+        self.flush()
+        self._small = memoryview(b"")
 
     def settle(self) -> None:
-        """Make all durable, and give the large files their final names; all are complete."""
-        self.flush()
+        """Make all durable, and give the large files their final names, after `complete`."""
         for number in list(self._own):
             self._settle(number)
         with disk.translated("write a slab"):
@@ -159,6 +162,18 @@ class MemberFiles:
             self._own.clear()
         ingest.unlink_if_same(self.slab_fd, self.slab_path)
         os.close(self.slab_fd)
+
+    def _gather(self, content: memoryview) -> None:
+        """Put bytes of small files one behind the other: a write for each would take longer."""
+        while content:
+            room = len(self._small) - self._filled
+            part = content[:room]
+            stop = self._filled + len(part)
+            self._small[self._filled : stop] = part
+            self._filled = stop
+            if stop == len(self._small):
+                self.flush()
+            content = content[len(part) :]
 
     def _have_room(self, number: int) -> None:
         """Claim what a complete file takes, or drop it if it is in the store already."""

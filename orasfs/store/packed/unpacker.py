@@ -102,7 +102,7 @@ class Unpacker:
         sections = self._scanner.sections()
         builder = self._scanner.builder
         with disk.translated(f"unpack into {directory}"):
-            self._files.flush()
+            self._files.complete()
             for number, digest in self._files.digests.items():
                 builder.set_blob(number, digest)
             digests = [Digest(name, each.hexdigest()) for name, each in self._hashes.items()]
