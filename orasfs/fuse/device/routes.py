@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from orasfs.fuse.device import requests
+from orasfs.fuse.device import parsing
 from orasfs.fuse.device.changing import ChangeHandlers
 from orasfs.fuse.device.handlers import Answer, ReadHandlers
 from orasfs.fuse.device.listings import Listings
-from orasfs.fuse.device.requests import Body, Header
+from orasfs.fuse.device.parsing import Body
+from orasfs.fuse.device.requests import Header
 from orasfs.fuse.device.wire import Opcode
 
 R = TypeVar("R")
@@ -69,26 +70,26 @@ def interruptible(
 def read_routes(handlers: ReadHandlers) -> Mapping[int, Route]:
     """Return the routes of requests that read."""
     return {
-        Opcode.LOOKUP: interruptible(requests.parse_named, handlers.lookup, handlers.lookup_now),
-        Opcode.GETATTR: interruptible(requests.parse_of, handlers.getattr, handlers.getattr_now),
-        Opcode.READLINK: interruptible(requests.parse_of, handlers.readlink),
+        Opcode.LOOKUP: interruptible(parsing.parse_named, handlers.lookup, handlers.lookup_now),
+        Opcode.GETATTR: interruptible(parsing.parse_of, handlers.getattr, handlers.getattr_now),
+        Opcode.READLINK: interruptible(parsing.parse_of, handlers.readlink),
         Opcode.OPEN: _open_route(handlers),
-        Opcode.READ: interruptible(requests.parse_read, handlers.read, handlers.read_now),
-        Opcode.RELEASE: at_once(requests.parse_handle, handlers.release),
-        Opcode.STATFS: at_once(requests.parse_of, handlers.statfs),
+        Opcode.READ: interruptible(parsing.parse_read, handlers.read, handlers.read_now),
+        Opcode.RELEASE: at_once(parsing.parse_handle, handlers.release),
+        Opcode.STATFS: at_once(parsing.parse_of, handlers.statfs),
         Opcode.GETXATTR: interruptible(
-            requests.parse_getxattr, handlers.getxattr, handlers.getxattr_now
+            parsing.parse_getxattr, handlers.getxattr, handlers.getxattr_now
         ),
-        Opcode.LISTXATTR: interruptible(requests.parse_listxattr, handlers.listxattr),
+        Opcode.LISTXATTR: interruptible(parsing.parse_listxattr, handlers.listxattr),
     }
 
 
 def listing_routes(listings: Listings) -> Mapping[int, Route]:
     """Return the routes of requests that list; opening and closing directories is not offered."""
     return {
-        Opcode.READDIR: interruptible(requests.parse_readdir, listings.list, listings.list_now),
+        Opcode.READDIR: interruptible(parsing.parse_readdir, listings.list, listings.list_now),
         Opcode.READDIRPLUS: interruptible(
-            requests.parse_readdirplus, listings.list, listings.list_now
+            parsing.parse_readdirplus, listings.list, listings.list_now
         ),
     }
 
@@ -97,7 +98,7 @@ def _open_route(handlers: ReadHandlers) -> Route:
     """Return the route of OPEN: opening to read changes nothing, opening to write may."""
 
     def begin(header: Header, body: Body) -> Answer | Waiting:
-        request = requests.parse_open(header, body)
+        request = parsing.parse_open(header, body)
         answer = handlers.open_now(request)
         return answer or Waiting(partial(handlers.open, request), not request.may_change)
 
@@ -107,19 +108,19 @@ def _open_route(handlers: ReadHandlers) -> Route:
 def change_routes(handlers: ChangeHandlers) -> Mapping[int, Route]:
     """Return the routes of requests that change something."""
     return {
-        Opcode.SETATTR: waiting(requests.parse_setattr, handlers.setattr),
-        Opcode.SYMLINK: waiting(requests.parse_symlink, handlers.symlink),
-        Opcode.MKNOD: waiting(requests.parse_mknod, handlers.mknod),
-        Opcode.MKDIR: waiting(requests.parse_mkdir, handlers.mkdir),
-        Opcode.UNLINK: waiting(requests.parse_named, handlers.unlink),
-        Opcode.RMDIR: waiting(requests.parse_named, handlers.rmdir),
-        Opcode.RENAME: waiting(requests.parse_rename, handlers.rename),
-        Opcode.RENAME2: waiting(requests.parse_rename2, handlers.rename),
-        Opcode.LINK: waiting(requests.parse_link, handlers.link),
-        Opcode.WRITE: waiting(requests.parse_write, handlers.write, now=handlers.write_now),
-        Opcode.FSYNC: waiting(requests.parse_sync, handlers.fsync),
-        Opcode.FSYNCDIR: waiting(requests.parse_fsyncdir, handlers.fsyncdir),
-        Opcode.SETXATTR: waiting(requests.parse_setxattr, handlers.setxattr),
-        Opcode.REMOVEXATTR: waiting(requests.parse_removexattr, handlers.removexattr),
-        Opcode.CREATE: waiting(requests.parse_create, handlers.create),
+        Opcode.SETATTR: waiting(parsing.parse_setattr, handlers.setattr),
+        Opcode.SYMLINK: waiting(parsing.parse_symlink, handlers.symlink),
+        Opcode.MKNOD: waiting(parsing.parse_mknod, handlers.mknod),
+        Opcode.MKDIR: waiting(parsing.parse_mkdir, handlers.mkdir),
+        Opcode.UNLINK: waiting(parsing.parse_named, handlers.unlink),
+        Opcode.RMDIR: waiting(parsing.parse_named, handlers.rmdir),
+        Opcode.RENAME: waiting(parsing.parse_rename, handlers.rename),
+        Opcode.RENAME2: waiting(parsing.parse_rename2, handlers.rename),
+        Opcode.LINK: waiting(parsing.parse_link, handlers.link),
+        Opcode.WRITE: waiting(parsing.parse_write, handlers.write, now=handlers.write_now),
+        Opcode.FSYNC: waiting(parsing.parse_sync, handlers.fsync),
+        Opcode.FSYNCDIR: waiting(parsing.parse_fsyncdir, handlers.fsyncdir),
+        Opcode.SETXATTR: waiting(parsing.parse_setxattr, handlers.setxattr),
+        Opcode.REMOVEXATTR: waiting(parsing.parse_removexattr, handlers.removexattr),
+        Opcode.CREATE: waiting(parsing.parse_create, handlers.create),
     }

@@ -18,11 +18,12 @@ import trio
 
 from orasfs.errors import InvalidInput, MountFailed
 from orasfs.fuse.answers import errno_for
-from orasfs.fuse.device import requests, signals
+from orasfs.fuse.device import parsing, signals
 from orasfs.fuse.device.channel import Channel, SessionEnded
 from orasfs.fuse.device.handlers import Answer, ReadHandlers
 from orasfs.fuse.device.negotiation import Agreement, negotiate
-from orasfs.fuse.device.requests import Body, Header
+from orasfs.fuse.device.parsing import Body
+from orasfs.fuse.device.requests import Header
 from orasfs.fuse.device.routes import Route, Waiting
 from orasfs.fuse.device.wire import Opcode
 
@@ -111,7 +112,7 @@ class Server:
     def _begin(self, message: memoryview, nursery: trio.Nursery) -> None:
         """Answer a request, or leave it to a task of its own."""
         try:
-            header, body = requests.split(message)
+            header, body = parsing.split(message)
         except InvalidInput as error:
             logger.error("not understood: %s", error)  # noqa: TRY400 - in short
             return
@@ -163,11 +164,11 @@ class Server:
         """Do what is about the session itself, or the kernel wants no answer to."""
         match header.opcode:
             case Opcode.FORGET:
-                self._handlers.forget(requests.parse_forget(header, body))
+                self._handlers.forget(parsing.parse_forget(header, body))
             case Opcode.BATCH_FORGET:
-                self._handlers.forget(requests.parse_batch_forget(header, body))
+                self._handlers.forget(parsing.parse_batch_forget(header, body))
             case Opcode.INTERRUPT:
-                self._interrupt(requests.parse_interrupt(header, body), nursery)
+                self._interrupt(parsing.parse_interrupt(header, body), nursery)
             case Opcode.INIT:
                 self._initialize(header, body)
             case Opcode.DESTROY:
@@ -176,7 +177,7 @@ class Server:
                 self._channel.fail(header.unique, errno.ENOSYS)
 
     def _initialize(self, header: Header, body: Body) -> None:
-        request = requests.parse_init(header, body)
+        request = parsing.parse_init(header, body)
         self.agreement = negotiate(request, wants_passthrough=self._wants_passthrough)
         self._answer(header, Answer(self.agreement.reply))
         self.initialized.set()

@@ -3,14 +3,14 @@
 import pytest
 
 from orasfs.errors import MountFailed
-from orasfs.fuse.device import requests, wire
+from orasfs.fuse.device import parsing, wire
 from orasfs.fuse.device.negotiation import Agreement, negotiate
 from orasfs.fuse.device.wire import Init
 from tests.support.fusemessages import init
 
 
 def agree(message: memoryview, *, wants_passthrough: bool = True) -> Agreement:
-    request = requests.parse_init(*requests.split(message))
+    request = parsing.parse_init(*parsing.split(message))
     return negotiate(request, wants_passthrough=wants_passthrough)
 
 
