@@ -56,18 +56,23 @@ class NameTable:
 
     def put(self, parent: int, name: bytes, node: int) -> int | None:
         """Let a name be that of `node`; return the node that it named before, if any."""
-        slot, number = self._find(self._slots, parent, name)
-        if number is not None:
-            replaced = self.nodes[number]
-            self.nodes[number] = node
-            return replaced
+        slots = self._slots
+        mask = len(slots) - 1
+        slot = (hash(name) + parent * _SPREAD) & mask
+        if slots[slot]:  # most are free
+            slot, found = self._find(slots, parent, name)
+            if found is not None:
+                replaced = self.nodes[found]
+                self.nodes[found] = node
+                return replaced
         number = len(self.nodes)
-        self.starts.append(self.add_text(name))
+        self.starts.append(len(self.heap))
+        self.heap += name
         self.lengths.append(len(name))
         self._parents.append(parent)
         self.nodes.append(node)
-        self._slots[slot] = number + 1
-        if 2 * number > len(self._slots):
+        slots[slot] = number + 1
+        if 2 * number > mask:
             self._grow()
         return None
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from orasfs.errors import ContentRefused
 from orasfs.oci.digest import Digest
-from orasfs.tree.indexbuilder import MAX_EXTENTS, MAX_TARGET_BYTES, Sections
+from orasfs.tree.indexbuilder import MAX_EXTENTS, MAX_TARGET_BYTES, Placed
+from orasfs.tree.indexsections import Sections
 from orasfs.tree.layerindex import (
     BLOB_BYTES,
     ENTRY,
@@ -94,12 +95,12 @@ class PlainIndex:
 
     def add_whole_file(
         self, path: bytes, *, mode: int, mtime_ns: int, size: int, tar_offset: int
-    ) -> int | None:
+    ) -> Placed:
         """See `IndexBuilder.add_whole_file`."""
         siblings, name = self._place_of(path)
-        number, flags, place = None, 0, self._slab_size
+        blob, flags, place = None, 0, self._slab_size
         if size >= OWN_BLOB_BYTES:
-            number = place = len(self._blobs) // BLOB_BYTES
+            blob = place = len(self._blobs) // BLOB_BYTES
             flags = _OWN
             self._blobs += bytes(BLOB_BYTES)
         else:
@@ -109,7 +110,7 @@ class PlainIndex:
         self._records.append(
             _pack(tar, place, size, mtime_ns, 0, count, 1, mode & 0o7777, _FILE, flags)
         )
-        return number
+        return Placed(blob, size)
 
     def add_file(
         self, path: bytes, *, mode: int, mtime_ns: int, size: int, extents: Sequence[Extent]

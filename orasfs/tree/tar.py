@@ -2,7 +2,8 @@
 
 Owns the order of blocks: headers, extended headers, data, the end. Pure, and pushed: bytes come in
 chunks of any size. Header blocks are `orasfs.tree.tarheader`, extended headers `orasfs.tree.pax`,
-what names and links mean `orasfs.tree.indexbuilder`.
+what a member is after both `orasfs.tree.tarmember`, what names and links mean
+`orasfs.tree.indexbuilder`.
 
 Limits: an extended header or long name takes at most 1 MiB; the other limits are those of the
 index's builder. Members of unknown type are skipped with their data; devices and pipes are left
@@ -12,7 +13,6 @@ directories have no data, whatever their size says.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -22,14 +22,10 @@ from orasfs.tree.names import show
 from orasfs.tree.pax import (
     MAX_SEGMENTS,
     MapReader,
-    Records,
     Segment,
-    clamp_time_ns,
     extents_of,
     parse_map,
     parse_number,
-    parse_records,
-    parse_time_ns,
 )
 from orasfs.tree.tarheader import (
     BLOCK,
@@ -38,6 +34,7 @@ from orasfs.tree.tarheader import (
     sparse_in_extension,
     sparse_in_header,
 )
+from orasfs.tree.tarmember import Extensions, Member, time_ns
 
 MAX_EXTENDED_BYTES = 1 << 20
 
@@ -56,25 +53,11 @@ class _Phase(Enum):
     ENDED = 3
 
 
-@dataclass(slots=True)
-class _Member:
-    """A member with all that its headers say; `stored` bytes of data follow."""
-
-    kind: bytes
-    name: bytes
-    target: bytes
-    mode: int
-    mtime_ns: int
-    stored: int
-    values: dict[bytes, bytes]
-    pairs: list[Segment]
-
-
 class MemberSink(Protocol):
     """Who takes the bytes of files, one file after the other."""
 
     def begin(self, placed: Placed) -> None:
-        """Be told where the bytes that follow are to be; there is at least one."""
+        """Be told what the bytes that follow are; there is at least one."""
         ...
 
     def write(self, content: memoryview) -> None:
@@ -109,10 +92,7 @@ class TarScanner:
         self._gathered = bytearray()
         self._take: Callable[[bytes], None] = self._take_header
         self._phase = _Phase.MEMBERS
-        self._global = Records()
-        self._local = Records()
-        self._long_name: bytes | None = None
-        self._long_target: bytes | None = None
+        self._extensions = Extensions()
 
     def __repr__(self) -> str:
         return f"TarScanner(offset={self.offset}, phase={self._phase.name})"
@@ -127,25 +107,35 @@ class TarScanner:
         view = memoryview(chunk)
         position, end = 0, len(view)
         while position < end:
-            if self._phase is _Phase.ENDED:
-                self.offset += end - position
-                return
+            left = end - position
             if self._data:
-                step = min(self._data, end - position)
+                step = min(self._data, left)
+                self.offset += step
                 self._pass_on(view[position : position + step])
             elif self._skip:
-                step = min(self._skip, end - position)
+                step = min(self._skip, left)
                 self._skip -= step
+                self.offset += step
+            elif self._phase is _Phase.ENDED:
+                self.offset += left
+                return
+            elif left >= self._wanted and not self._gathered:
+                step, self._wanted = self._wanted, BLOCK
+                self.offset += step
+                self._take(bytes(view[position : position + step]))
             else:
-                step = min(self._wanted - len(self._gathered), end - position)
-                self._gathered += view[position : position + step]
+                step = min(self._wanted - len(self._gathered), left)
+                self.offset += step
+                self._gather_some(view[position : position + step])
             position += step
-            self.offset += step
-            if len(self._gathered) == self._wanted:
-                gathered = bytes(self._gathered)
-                self._gathered.clear()
-                self._wanted = BLOCK
-                self._take(gathered)
+
+    def _gather_some(self, part: memoryview) -> None:
+        """Keep a part of a block, and take the block when it is whole."""
+        self._gathered += part
+        if len(self._gathered) == self._wanted:
+            gathered, self._wanted = bytes(self._gathered), BLOCK
+            self._gathered.clear()
+            self._take(gathered)
 
     def _pass_on(self, content: memoryview) -> None:
         self._data -= len(content)
@@ -164,18 +154,10 @@ class TarScanner:
         Raises:
             InvalidContent: the tar ends in the middle of something.
         """
-        is_between = self._take == self._take_header and not self._has_extended()
+        is_between = self._take == self._take_header and not self._extensions.is_pending
         if self._data or self._skip or self._gathered or not is_between:
             raise InvalidContent(f"tar: truncated at offset {self.offset}")
         return self.builder.sections(self.offset)
-
-    def _has_extended(self) -> bool:
-        return bool(
-            self._local.values
-            or self._local.pairs
-            or self._long_name is not None
-            or self._long_target is not None
-        )
 
     def _take_header(self, block: bytes) -> None:
         if block == _ZEROS:
@@ -186,18 +168,40 @@ class TarScanner:
         if self._phase is _Phase.ONE_ZERO_BLOCK:
             raise InvalidContent(f"tar: data behind a zero block, at offset {offset}")
         header = parse_header(block, offset)
-        if header.kind in _EXTENDED:
-            self._gather(header.size, self._take_local)
+        if header.kind in _FILES and self._extensions.is_empty and header.name[-1:] != b"/":
+            self._take_whole(header)
+        elif header.kind in _EXTENDED:
+            self._gather(header.size, self._extensions.take_local)
         elif header.kind == _GLOBAL:
-            self._gather(header.size, self._take_global)
+            self._gather(header.size, self._extensions.take_global)
         elif header.kind == _LONG_NAME:
-            self._gather(header.size, self._take_long_name)
+            self._gather(header.size, self._extensions.take_long_name)
         elif header.kind == _LONG_TARGET:
-            self._gather(header.size, self._take_long_target)
+            self._gather(header.size, self._extensions.take_long_target)
         else:
             self._take_member(header, offset)
 
-    def _gather(self, size: int, use: Callable[[bytes], None]) -> None:
+    def _take_whole(self, header: Header) -> None:
+        """Take a file of which its header says all, as most are."""
+        size = header.size
+        self._skip = _padded(size)
+        placed = self.builder.add_whole_file(
+            header.name,
+            mode=header.mode,
+            mtime_ns=time_ns(header),
+            size=size,
+            tar_offset=self.offset,
+        )
+        self._begin(placed)
+
+    def _begin(self, placed: Placed | None) -> None:
+        """Have the data of a file passed on that were to be skipped, if it is not left out."""
+        if placed is not None and placed.length and self._sink is not None:
+            self._data = placed.length
+            self._skip -= placed.length
+            self._sink.begin(placed)
+
+    def _gather(self, size: int, use: Callable[[bytes, int], None]) -> None:
         """Have the data of an extended header gathered, and given to `use` without padding."""
         if size > MAX_EXTENDED_BYTES:
             raise ContentRefused(
@@ -206,54 +210,16 @@ class TarScanner:
 
         def take(data: bytes) -> None:
             self._take = self._take_header
-            use(data[:size])
+            use(data[:size], self.offset - _padded(size))
 
         if size:
             self._wanted = _padded(size)
             self._take = take
         else:
-            use(b"")
-
-    def _take_local(self, data: bytes) -> None:
-        self._local = parse_records(data, self.offset - _padded(len(data)))
-
-    def _take_global(self, data: bytes) -> None:
-        self._global.values |= parse_records(data, self.offset - _padded(len(data))).values
-
-    def _take_long_name(self, data: bytes) -> None:
-        self._long_name = data.partition(b"\0")[0]
-
-    def _take_long_target(self, data: bytes) -> None:
-        self._long_target = data.partition(b"\0")[0]
-
-    def _merged(self, header: Header, offset: int) -> _Member:
-        """Return the member, with what extended headers said of it; they are used up."""
-        values = {
-            key: value
-            for key, value in (self._global.values | self._local.values).items()
-            if value
-        }
-        name = values.get(b"GNU.sparse.name") or values.get(b"path") or self._long_name
-        target = values.get(b"linkpath") or self._long_target
-        member = _Member(
-            kind=header.kind,
-            name=header.name if name is None else name,
-            target=header.target if target is None else target,
-            mode=header.mode,
-            mtime_ns=clamp_time_ns(header.mtime * 1_000_000_000),
-            stored=header.size,
-            values=values,
-            pairs=self._local.pairs,
-        )
-        if b"mtime" in values:
-            member.mtime_ns = parse_time_ns(values[b"mtime"], offset)
-        if b"size" in values:
-            member.stored = parse_number(values[b"size"], offset)
-        self._local, self._long_name, self._long_target = Records(), None, None
-        return member
+            use(b"", self.offset)
 
     def _take_member(self, header: Header, offset: int) -> None:
-        member = self._merged(header, offset)
+        member = self._extensions.merged(header, offset)
         kind, name, mode, mtime_ns = member.kind, member.name, member.mode, member.mtime_ns
         if kind == _SPARSE:
             segments, size, is_extended = sparse_in_header(header, offset)
@@ -271,7 +237,7 @@ class TarScanner:
             self._skip = 0 if kind in _DEVICES else _padded(member.stored)
             self.builder.skip(name)
 
-    def _take_file(self, member: _Member) -> None:
+    def _take_file(self, member: Member) -> None:
         values = member.values
         real = values.get(b"GNU.sparse.realsize") or values.get(b"GNU.sparse.size") or b"0"
         if (values.get(b"GNU.sparse.major"), values.get(b"GNU.sparse.minor")) == (b"1", b"0"):
@@ -285,7 +251,7 @@ class TarScanner:
             self._place(member, [(0, member.stored)], member.stored)
 
     def _take_sparse_extensions(
-        self, member: _Member, segments: list[Segment], size: int, *, is_extended: bool
+        self, member: Member, segments: list[Segment], size: int, *, is_extended: bool
     ) -> None:
         """Read the rest of an old GNU sparse map, a block at a time."""
 
@@ -302,7 +268,7 @@ class TarScanner:
         else:
             self._place(member, segments, size)
 
-    def _take_sparse_map(self, member: _Member, size: int) -> None:
+    def _take_sparse_map(self, member: Member, size: int) -> None:
         """Read a map of sparse format 1.0, with which the member's data begin."""
         reader = MapReader(self.offset)
 
@@ -318,7 +284,7 @@ class TarScanner:
             raise InvalidContent(f"tar: missing sparse map at offset {self.offset}")
         self._take = take
 
-    def _place(self, member: _Member, segments: list[Segment], size: int) -> None:
+    def _place(self, member: Member, segments: list[Segment], size: int) -> None:
         """Add a file, of which the data begin here, and have them skipped."""
         stored = max(member.stored, 0)
         self._skip = _padded(stored)
@@ -329,10 +295,7 @@ class TarScanner:
             size=size,
             extents=extents_of(segments, self.offset, stored, size),
         )
-        if placed is not None and placed.length and self._sink is not None:
-            self._data = placed.length
-            self._skip -= placed.length
-            self._sink.begin(placed)
+        self._begin(placed)
 
 
 def _padded(size: int) -> int:

@@ -7,29 +7,36 @@ headers carry. Knows nothing of what precedes or follows a block. Sources: POSIX
 
 import re
 import struct
+import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from orasfs.errors import InvalidContent
 
 BLOCK = 512
 MAX_SIZE = 2**63 - 1
 
-_HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12x")
+_NUMBERS = struct.Struct("100x8s16x12s12s8s")  # mode; size, mtime, checksum
 _OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
+# The same numbers as nearly all writers write them: with zeros in front, and an end.
+_PLAIN = re.compile(
+    rb"([0-7]{6}[0-7 ])[ \0].{16}([0-7]{11})[ \0]([0-7]{11})[ \0]([0-7]{6})[ \0]{2}", re.DOTALL
+)
+_MODE_AT, _CHECKSUM_AT, _KIND_AT, _MAGIC_AT, _PREFIX_AT, _TRAILER_AT = 100, 148, 156, 257, 345, 508
 _SPARSE_IN_HEADER = 386, 4, 482  # offset of the map, entries in it, offset of "is extended"
 _SPARSE_IN_EXTENSION = 0, 21, 504
 _REAL_SIZE = slice(483, 495)
 _SIGNED_LIMIT = 0x80
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A header block.
+class Header(NamedTuple):
+    """A header block; a tuple, since each member makes one.
 
     Attributes:
         kind: the type flag, one byte.
         name: with the ustar prefix.
+        target: of a link.
+        mode: the permission bits.
         size: bytes of data that follow, as the header says.
         mtime: seconds since the epoch.
         block: the bytes themselves, for what only one format has.
@@ -54,27 +61,23 @@ def parse_header(block: bytes, offset: int) -> Header:
     Raises:
         InvalidContent: its checksum is wrong, or a number in it is.
     """
-    name, mode, _, _, size, mtime, checksum, kind, target, magic, version, *rest = _HEADER.unpack(
-        block
-    )
-    if not _is_sum(block, _number(checksum, "checksum", offset)):
-        raise InvalidContent(f"tar: no header at offset {offset}: wrong checksum")
-    path = _text(name)
-    if magic == b"ustar\0" or (magic == b"ustar " and version != b" \0"):
-        prefix = _text(rest[4][:131] if block[508:] == b"tar\0" else rest[4])
-        path = prefix + b"/" + path if prefix else path
-    length = _number(size, "size", offset)
-    if not 0 <= length <= MAX_SIZE:
-        raise InvalidContent(f"tar: impossible size in the header at offset {offset}")
-    return Header(
-        kind,
-        path,
-        _text(target),
-        _number(mode, "mode", offset) & 0o7777,
-        length,
-        _number(mtime, "mtime", offset),
-        block,
-    )
+    plain = _PLAIN.match(block, _MODE_AT)
+    if plain is None:
+        mode, size, mtime = _numbers(block, offset)
+    else:
+        digits, length, seconds, checksum = plain.groups()
+        if not _is_sum(block, int(checksum, 8)):
+            raise InvalidContent(f"tar: no header at offset {offset}: wrong checksum")
+        mode, size, mtime = int(digits, 8), int(length, 8), int(seconds, 8)
+    path = _text(block, 0, 100)
+    magic = block[_MAGIC_AT : _MAGIC_AT + 6]
+    if block[_PREFIX_AT] and (
+        magic == b"ustar\0" or (magic == b"ustar " and block[263:265] != b" \0")
+    ):
+        is_star = block[_TRAILER_AT:] == b"tar\0"
+        path = _text(block, _PREFIX_AT, 131 if is_star else 155) + b"/" + path
+    target = _text(block, 157, 100) if block[157] else b""
+    return Header(block[_KIND_AT : _KIND_AT + 1], path, target, mode & 0o7777, size, mtime, block)
 
 
 def sparse_in_header(header: Header, offset: int) -> tuple[list[tuple[int, int]], int, bool]:
@@ -111,6 +114,17 @@ def _segments(
     return list(read()), block[flag] not in b"\0 0"
 
 
+def _numbers(block: bytes, offset: int) -> tuple[int, int, int]:
+    """Return mode, size and mtime, however they are written."""
+    mode, size, mtime, checksum = _NUMBERS.unpack_from(block)
+    if not _is_sum(block, _number(checksum, "checksum", offset)):
+        raise InvalidContent(f"tar: no header at offset {offset}: wrong checksum")
+    length = _number(size, "size", offset)
+    if not 0 <= length <= MAX_SIZE:
+        raise InvalidContent(f"tar: impossible size in the header at offset {offset}")
+    return _number(mode, "mode", offset), length, _number(mtime, "mtime", offset)
+
+
 def _number(digits: bytes, what: str, offset: int) -> int:
     """Read octal digits, or GNU's base 256 (the first bit set; two's complement)."""
     if digits[0] & 0x80:
@@ -123,17 +137,20 @@ def _number(digits: bytes, what: str, offset: int) -> int:
     return int(match[1] or b"0", 8)
 
 
-def _text(raw: bytes) -> bytes:
-    return raw.partition(b"\0")[0]
+def _text(block: bytes, start: int, size: int) -> bytes:
+    stop = block.find(b"\0", start, start + size)
+    return block[start : stop if stop >= 0 else start + size]
 
 
 def _is_sum(block: bytes, expected: int) -> bool:
     """Check the sum of all bytes, its own eight counted as spaces; old tars summed signed ones."""
-    own = block[148:156]
-    total = sum(block) - sum(own) + 8 * 0x20
+    own = block[_CHECKSUM_AT:_KIND_AT]
+    # Adler-32 begun at 0 has in its low half the sum modulo 65521, which 256 bytes do not reach.
+    low, high = zlib.adler32(block[:256], 0), zlib.adler32(block[256:], 0)
+    total = (low & 0xFFFF) + (high & 0xFFFF) - sum(own) + 8 * 0x20
     if total == expected:
         return True
-    high = sum(byte >= _SIGNED_LIMIT for byte in block) - sum(
+    signed = sum(byte >= _SIGNED_LIMIT for byte in block) - sum(
         byte >= _SIGNED_LIMIT for byte in own
     )
-    return total - 256 * high == expected
+    return total - 256 * signed == expected

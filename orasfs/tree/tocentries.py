@@ -141,11 +141,11 @@ class _Reading:
                     name, mode=mode, mtime_ns=mtime_ns, size=size, extents=extents
                 )
                 return
-        number = self._builder.add_whole_file(
+        placed = self._builder.add_whole_file(
             name, mode=mode, mtime_ns=mtime_ns, size=size, tar_offset=begin
         )
-        if number is not None and entry.digest:
-            self._builder.set_blob(number, Digest("sha256", _sha256(entry.digest).hex()))
+        if placed is not None and placed.blob is not None and entry.digest:
+            self._builder.set_blob(placed.blob, Digest("sha256", _sha256(entry.digest).hex()))
 
     def _extents(self, entries: Sequence[Entry]) -> Iterator[Extent]:
         """Enter the chunks of a file; yield where they are, without holes."""

@@ -381,3 +381,23 @@ def test_repetitions_of_a_member_are_limited_too(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(indexbuilder, "MAX_MEMBERS", 3)
     with pytest.raises(ContentRefused, match="repetitions"):
         index_of(*["a"] * 10)
+
+
+_ODD = st.sampled_from(["a", "b", "a", "", ".", "..", ".c", "n\0l", "x" * 130, "y" * 256])
+_PARENTS = st.one_of(st.lists(_ODD, max_size=3), st.just([""]))
+_SIBLINGS = st.lists(st.tuples(_PARENTS, st.lists(_ODD, min_size=1, max_size=4)), max_size=5).map(
+    lambda groups: [
+        "/".join([*parent, name]) + tail
+        for parent, names in groups
+        for name, tail in zip(names, ("", "/", "->a", "=b"), strict=False)
+    ]
+)
+
+
+@given(_SIBLINGS)
+def test_files_beside_one_another_are_where_each_would_be_alone(paths: list[str]) -> None:
+    """Most files are where the last one was, which is not looked for anew."""
+    found = index_of(*paths)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(indexbuilder, "_MOST_QUICK_BYTES", -1)
+        assert found.buffer == index_of(*paths).buffer

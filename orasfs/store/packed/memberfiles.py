@@ -69,7 +69,7 @@ class MemberFiles:
     def begin(self, placed: Placed) -> None:
         """Begin a file."""
         self._writing = None
-        number = placed.place.blob
+        number = placed.blob
         if number is None:
             return
         with disk.translated("unpack a large file"):
