@@ -5,6 +5,7 @@ Source: image-spec v1.1 descriptor.md, section Digests. Registered algorithms: s
 
 import hashlib
 import re
+import sys
 from dataclasses import dataclass
 
 from orasfs.errors import ContentMismatch, InvalidName
@@ -36,7 +37,7 @@ class Digest:
         if len(hexadecimal) != length or not _HEX.fullmatch(hexadecimal):
             msg = f"digest {text[:160]!r}: expected {length} lower-case hexadecimal digits"
             raise InvalidName(msg)
-        return cls(algorithm, hexadecimal)
+        return cls(sys.intern(algorithm), hexadecimal)
 
     @classmethod
     def of(cls, content: bytes, algorithm: str = "sha256") -> "Digest":

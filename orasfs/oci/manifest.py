@@ -9,6 +9,7 @@ the removed OCI artifact manifest (`blobs` instead of `layers`, no config).
 import base64
 import binascii
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -209,7 +210,7 @@ def _descriptor(value: _Descriptor, path: str) -> Descriptor:
     if not value.media_type:
         raise InvalidContent(f"manifest: {path}.mediaType: missing")
     return Descriptor(
-        media_type=value.media_type,
+        media_type=sys.intern(value.media_type),  # thousands of layers may have the same
         digest=digest,
         size=value.size,
         annotations=_frozen(value.annotations),

@@ -249,19 +249,8 @@ class _Upload:
         self._blobs: list[LocalBlob] = []
 
     async def run(self) -> Uploaded:
-        planned = await trio.to_thread.run_sync(self._plan)
-        self._progress.warnings = planned.warnings
-        await self._grant_base()
-        jobs = [
-            _Job(layer, self._progress.add(*self._name_and_size(layer)))
-            for layer in planned.layers
-        ]
-        await each(jobs, self._bring_layer)
-        raw, created, before = await trio.to_thread.run_sync(self._manifest, planned, jobs)
-        base = self._staged.base
-        parsed = parse_document(raw, base.manifest.media_type if base else "")
-        if not isinstance(parsed, Manifest):  # pragma: no cover - plans make manifests
-            raise InvalidInput("the base is an index, which cannot be edited")
+        raw, created, before = await self._bring_layers()
+        parsed = await trio.to_thread.run_sync(self._parsed, raw)
         await each(self._rest(parsed), self._bring_rest)
         descriptor = Descriptor(parsed.media_type, Digest.of(raw), len(raw))
         return Uploaded(
@@ -271,6 +260,25 @@ class _Upload:
             before,
             self._uploader.ask_again,
         )
+
+    async def _bring_layers(self) -> tuple[bytes, int, Attempts | None]:
+        """Bring all layers; return as `_manifest`. Of many the plan takes room, and goes here."""
+        planned = await trio.to_thread.run_sync(self._plan)
+        self._progress.warnings = planned.warnings
+        await self._grant_base()
+        jobs = [
+            _Job(layer, self._progress.add(*self._name_and_size(layer)))
+            for layer in planned.layers
+        ]
+        await each(jobs, self._bring_layer)
+        return await trio.to_thread.run_sync(self._manifest, planned, jobs)
+
+    def _parsed(self, raw: bytes) -> Manifest:
+        base = self._staged.base
+        parsed = parse_document(raw, base.manifest.media_type if base else "")
+        if not isinstance(parsed, Manifest):  # pragma: no cover - plans make manifests
+            raise InvalidInput("the base is an index, which cannot be edited")
+        return parsed
 
     async def _grant_base(self) -> None:
         """Ask for a base in the target's own repository once, instead of for all it names."""

@@ -96,7 +96,7 @@ def build_manifest(
         document["artifactType"] = fields.artifact_type or UNKNOWN_ARTIFACT
         layers = layers or [EMPTY_DESCRIPTOR]
     document["config"] = descriptor_value(_config(fields, is_old=is_old))
-    document["layers"] = [descriptor_value(layer) for layer in layers]
+    document["layers"] = [gojson.written(descriptor_value(layer)) for layer in layers]
     if fields.subject is not None:
         document["subject"] = descriptor_value(fields.subject)
     document["annotations"] = gojson.sort_keys(annotations)

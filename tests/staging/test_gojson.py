@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orasfs.staging.gojson import Number, Value, dumps, sort_keys
+from orasfs.staging.gojson import Number, Value, dumps, sort_keys, written
 
 
 def test_strings_are_escaped_as_go_escapes_them() -> None:
@@ -38,6 +38,12 @@ def test_objects_are_compact_and_keep_the_callers_order() -> None:
 
 def test_number_literals_are_written_as_read() -> None:
     assert dumps([Number("1.50"), Number("1e400")]) == b"[1.50,1e400]"
+
+
+def test_what_is_written_ahead_is_written_as_it_would_have_been() -> None:
+    value: Value = {"a": [1, {"<": None}], "b": b"x"}
+    assert dumps({"v": written(value)}) == dumps({"v": value})
+    assert dumps([written(value)] * 2) == dumps([value, value])
 
 
 def test_map_keys_are_sorted_by_bytes() -> None:
