@@ -195,6 +195,10 @@ class LayerIndex:
             self._damaged(ordinal)
         return member_of(ordinal, record, target)
 
+    def size_of(self, ordinal: int) -> int:
+        """Return the size of a member, as `Member` has it."""
+        return self._record(ordinal)[2]
+
     def kind_of(self, ordinal: int) -> MemberKind:
         """Return the kind of a member."""
         kind = self._record(ordinal)[8]

@@ -107,7 +107,7 @@ class MemberReader:
     def read_now(self, offset: int, size: int) -> bytes | None:
         """Return the bytes if they may be served and the page cache has them, else None."""
         count = min(size, self._size - offset)
-        pieces = list(self._pieces(offset, count))
+        pieces = self._pieces(offset, count)
         if self._owner is None:
             return None
         if not pieces:
@@ -137,7 +137,7 @@ class MemberReader:
             ContentMismatch: the layer is not what its descriptor says; and all that a fetch does.
         """
         count = min(size, self._size - offset)
-        pieces = list(self._pieces(offset, count))
+        pieces = self._pieces(offset, count)
         if not pieces:
             await trio.lowlevel.checkpoint()
             return bytes(max(count, 0))
@@ -201,8 +201,14 @@ class MemberReader:
     def _offset(self, piece: Extent) -> int:
         return self._place.offset + piece.tar_offset - self._place.tar_offset
 
-    def _pieces(self, offset: int, count: int) -> Iterator[Extent]:
-        """Yield what of [offset, offset + count) is no hole, at its offset in the answer."""
+    def _pieces(self, offset: int, count: int) -> Sequence[Extent]:
+        """Return what of [offset, offset + count) is no hole, at its offset in the answer."""
+        if len(self._extents) == 1 and self._extents[0].length == self._size:  # as most are
+            start = self._extents[0].tar_offset + offset
+            return (Extent(0, start, count),) if count > 0 else ()
+        return list(self._parts(offset, count))
+
+    def _parts(self, offset: int, count: int) -> Iterator[Extent]:
         end = offset + count
         first = bisect.bisect_right(self._extents, offset, key=lambda one: one.file_offset) - 1
         for number in range(max(0, first), len(self._extents)):

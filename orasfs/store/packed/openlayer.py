@@ -112,7 +112,7 @@ class OpenLayer:
         """Open the bytes of a file member."""
         self._store.pending.note_use()
         index = self._index
-        size, place = index.member(ordinal).size, index.place(ordinal)
+        size, place = index.size_of(ordinal), index.place(ordinal)
         return MemberReader(self, size, place, index.extents(ordinal), self._limiter)
 
     async def wait_for_more(self) -> None:

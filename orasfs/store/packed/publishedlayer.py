@@ -85,7 +85,7 @@ class PublishedLayer:
     def open_member(self, ordinal: int) -> MemberReader:
         """Open the bytes of a file member."""
         index = self._index
-        size, place = index.member(ordinal).size, index.place(ordinal)
+        size, place = index.size_of(ordinal), index.place(ordinal)
         return MemberReader(self, size, place, index.extents(ordinal), self._limiter)
 
     async def wait_for_more(self) -> None:

@@ -34,9 +34,13 @@ class Verdicts:
     def is_good(self, layer: PackedLayer, opened: OpenLayer) -> bool:
         """Tell whether the layer was judged good, or can be in no time worth a thread."""
         key = key_of(layer)
-        if key not in self._found and _is_quick(layer, opened):
-            self._found[key] = judge(layer, opened)
-        return key in self._found and self._found[key] is None
+        try:
+            return self._found[key] is None  # asked at each open of a file
+        except KeyError:
+            if not _is_quick(layer, opened):
+                return False
+        self._found[key] = error = judge(layer, opened)
+        return error is None
 
     def note(self, layer: PackedLayer, error: OrasfsError | None) -> None:
         """Remember what is wrong with a layer."""
