@@ -241,5 +241,8 @@ def test_a_small_run_gives_all_cases_in_json_and_leaves_nothing(tmp_path: Path) 
     assert [ratio["target"] for ratio in cases["warm-read"]["ratios"]] == [0.9, 0.9, None, None]
     assert cases["first-bytes"]["gauges"][0]["value"] > 0
     assert cases["first-bytes"]["gauges"][1]["value"] == 4, "requests"
+    passed = {gauge["name"]: gauge for gauge in cases["second-version"]["gauges"]}
+    for name in ("sent, pack=files", "received, pack=files"):
+        assert 0 < passed[name]["value"] < passed[name]["limit"] == 15
     assert "## find-packed" in done.stdout
     assert not list(data.iterdir())

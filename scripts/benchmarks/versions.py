@@ -1,13 +1,12 @@
 """The case that pushes and pulls a second version of a packed directory; little is changed."""
 
-import filecmp
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from scripts.benchmarks.case import Comparison, Contender, Gauge, VerificationFailed
+from scripts.benchmarks.case import Comparison, Contender, Gauge
+from scripts.benchmarks.changes import Changes, manifest_of
 from scripts.benchmarks.lab import PACK_TITLE, Lab
 from scripts.benchmarks.link import Link
 from scripts.benchmarks.processes import run, timed
@@ -15,14 +14,12 @@ from scripts.benchmarks.publish import Published
 from scripts.benchmarks.seekable import publish_repacked
 from scripts.benchmarks.session import Session
 from scripts.benchmarks.shaping import Shape
-from tests.support.publish import OCI_MANIFEST
+from scripts.benchmarks.versionfiles import VersionFiles
 
 PUSH, PULL = "push of the second version", "pull of the second version"
 LIMIT_PERCENT = 15.0
 _REPOSITORY = "bench/versions"
 _FIRST, _TAG = "first", "v1"
-_CHANGED_OF = 50  # one file of so many
-_ADDED = b"changed in the second version\n"
 
 
 class SecondVersion:
@@ -35,6 +32,7 @@ class SecondVersion:
         self._lab = lab
         self._author = Session(lab, f"{self.name}-push")
         self._reader = Session(lab, f"{self.name}-pull")
+        self._files = VersionFiles(lab, LIMIT_PERCENT)
         self._link: Link | None = None
         self._sent = self._received = self._layer = 0
 
@@ -47,24 +45,20 @@ class SecondVersion:
         """Publish the first version, as orasfs packs it, and make the files of the second."""
         lab, repacked = self._lab, self._lab.directory / "repacked.tar.gz"
         near = publish_repacked(lab.registry, _REPOSITORY, _FIRST, lab.pack, repacked)
-        self._manifest = self._raw(_FIRST)
+        self._manifest = manifest_of(lab.registry, _REPOSITORY, _FIRST)
         self._link = lab.link(Shape())
         self._place: Published = replace(near, host=self._link.host, tag=_TAG)
-        self._changes = lab.fresh_directory("changes")
         root = lab.pack.directory
         files = sorted(path for path in root.rglob("*.dat") if not path.is_symlink())
-        self._changed = [path.relative_to(root) for path in files[::_CHANGED_OF]]
-        self._same = files[1].relative_to(root)
-        for path in self._changed:
-            target = self._changes / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(_ADDED + (root / path).read_bytes())
+        self._changes = Changes(root, lab.fresh_directory("changes"), files)
+        self._files.prepare(self._link)
 
     def contenders(self) -> Sequence[Contender]:
         """Who makes the second version, and who had the first one and reads the second."""
         return (
             Contender(PUSH, self._reset_push, self._push, self._verify_push),
             Contender(PULL, self._reset_pull, self._pull, self._verify_pull),
+            *self._files.contenders(),
         )
 
     def comparisons(self) -> Sequence[Comparison]:
@@ -74,30 +68,33 @@ class SecondVersion:
     def gauges(self) -> Sequence[Gauge]:
         """What passed, against the size of the whole second version."""
         whole = self._layer or 1
+        peaks = (self._author.peak(), self._reader.peak(), *self._files.peaks())
         return (
             Gauge("second version, packed", self._layer / 2**20, "MiB"),
             Gauge("sent, of that", 100 * self._sent / whole, "%", LIMIT_PERCENT),
             Gauge("received, of that", 100 * self._received / whole, "%", LIMIT_PERCENT),
-            self._author.peak(),
+            *self._files.gauges(),
+            max(peaks, key=lambda peak: peak.value),
         )
 
     def finish(self) -> None:
         """Unmount and drop the copies."""
         self._author.clear()
         self._reader.clear()
+        self._files.finish()
         self._lab.fresh_directory("changes")
 
     def _reset_push(self) -> None:
         """Have the first version, all of it, in the author's cache, and the changes in a draft."""
         self._reader.unmount()
+        self._files.unmount()
         self._lab.registry.put_manifest(_REPOSITORY, _TAG, self._manifest)
         self._author.clear()
         self._author.remount(self._place)
         top = self._author.path(self._place)
         run(["ls", top / PACK_TITLE])
         run([sys.executable, "-m", "orasfs", "edit", top])
-        for path in self._changed:
-            shutil.copyfile(self._changes / path, top / PACK_TITLE / path)
+        self._changes.copy_to(top / PACK_TITLE)
         self._passed()
 
     def _push(self) -> float:
@@ -108,7 +105,7 @@ class SecondVersion:
 
     def _verify_push(self) -> None:
         self._author.unmount()
-        (layer,) = json.loads(self._raw(_TAG))["layers"]
+        (layer,) = json.loads(manifest_of(self._lab.registry, _REPOSITORY, _TAG))["layers"]
         self._layer = layer["size"]
 
     def _reset_pull(self) -> None:
@@ -127,19 +124,8 @@ class SecondVersion:
         return seconds
 
     def _verify_pull(self) -> None:
-        shown = self._reader.path(self._place) / PACK_TITLE
-        expected = [(path, self._changes / path) for path in self._changed]
-        expected.append((self._same, self._lab.pack.directory / self._same))
-        for path, right in expected:
-            if not filecmp.cmp(shown / path, right, shallow=False):
-                raise VerificationFailed(f"{path} is another in the second version")
-
-    def _raw(self, tag: str) -> bytes:
-        path = f"/v2/{_REPOSITORY}/manifests/{tag}"
-        status, _, raw = self._lab.registry.request("GET", path, headers={"Accept": OCI_MANIFEST})
-        if status != 200:
-            raise VerificationFailed(f"the registry has no {_REPOSITORY}:{tag}: {status}")
-        return raw
+        self._changes.verify(self._reader.path(self._place) / PACK_TITLE)
+        self._reader.unmount()
 
     def _passed(self) -> tuple[int, int]:
         """Return how many bytes went to the registry, and came from it, since the last time."""
