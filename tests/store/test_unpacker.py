@@ -1,5 +1,6 @@
 """A pass over a layer: what it writes, whatever the steps, and what memory it takes."""
 
+import gzip
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from orasfs.errors import InvalidContent
 from orasfs.oci.digest import Digest
 from orasfs.store.content.cas import ContentStore
 from orasfs.store.packed import unpack
+from orasfs.store.packed import unpacker as unpacker_module
 from orasfs.store.packed.unpacker import Unpacker
 from orasfs.tree import indexbuilder
 from orasfs.tree.partialindex import PartialIndex
@@ -47,14 +49,17 @@ _CONTENTS = st.lists(st.integers(0, 12_000).map(lambda size: b"ab\0\0" * size), 
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(contents=_CONTENTS, step=st.integers(100, 100_000))
+@given(contents=_CONTENTS, step=st.integers(100, 100_000), is_ahead=st.booleans())
 def test_files_are_what_was_packed_whatever_the_steps(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
     contents: list[bytes],
     step: int,
+    *,
+    is_ahead: bool,
 ) -> None:
     monkeypatch.setattr(indexbuilder, "OWN_BLOB_BYTES", 20_000)
+    monkeypatch.setattr(unpacker_module, "_ALONE_BYTES", 0 if is_ahead else 1 << 20)
     directory = tmp_path_factory.mktemp("unpacker")
     packed = {f"d/{number}": each for number, each in enumerate(contents)}
     blob = tar_of(*files(packed))
@@ -88,6 +93,31 @@ def test_truncated_layer_is_not_finished(tmp_path: Path) -> None:
         unpacker.seal(tmp_path / "layer")
     unpacker.close()
     assert not (tmp_path / "layer").exists()
+
+
+@pytest.mark.parametrize("alone", [0, 1 << 30], ids=["thread", "alone"])
+@pytest.mark.parametrize("parts", [1, 1 << 30])
+@pytest.mark.parametrize("damaged", ["gzip", "tar"])
+def test_what_is_before_damage_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str, parts: int, alone: int
+) -> None:
+    """Its readers may be waiting for no more than that, until the blob is verified."""
+    monkeypatch.setattr(unpacker_module, "_ALONE_BYTES", alone)
+    monkeypatch.setattr(unpacker_module, "_PART_BYTES", parts)
+    first = tar_of(*files({"a": os.urandom(600 * 512)}))[: 601 * 512]  # without its end
+    second = b"x" * 512 if damaged == "tar" else b""
+    blob = bytearray(gzip.compress(first) + gzip.compress(second + bytes(1 << 20)))
+    if damaged == "gzip":
+        blob[-8] ^= 1
+    unpacker = begin(tmp_path, bytes(blob))
+    with pytest.raises(InvalidContent, match=damaged):
+        unpacker.feed(len(blob))
+    assert unpacker.position >= len(first)
+    index = PartialIndex(unpacker.builder, packed_layer("a"))
+    ordinal = index.locate("a")
+    size, place = index.member(ordinal).size, index.place(ordinal)
+    assert os.pread(unpacker.slab_fd, size, place.offset) == first[512:]
+    unpacker.close()
 
 
 def test_ordinals_are_the_same_before_and_after_the_end(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """One pass over a layer: its blob becomes a slab, blobs of large files, and an index.
 
 Owns the files of a pass until it is through, and who may read them meanwhile.
-Blocking: the methods are for worker threads, one at a time. Knows no trio and no network.
+Blocking: the methods are for worker threads, one at a time; `feed` may have one more beside it.
+Knows no trio and no network.
 
 INVARIANT: what is in the tar before `position` is in the files of this pass, so whoever has seen a
 position may read up to it. Nothing gets a final name but by its own digest (blobs of files), or
@@ -10,13 +11,16 @@ from `seal` on, which the caller calls after it has verified the layer's blob.
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
+from orasfs.errors import InvalidContent
 from orasfs.oci.digest import Digest
 from orasfs.store.content.cas import ContentStore
 from orasfs.store.files import disk
 from orasfs.store.packed import unpack
+from orasfs.store.packed.ahead import made_ahead
 from orasfs.store.packed.memberfiles import MemberFiles
 from orasfs.store.packed.sealed import SealedLayer
 from orasfs.tree.chunktable import ChunkMaker, ChunkTable
@@ -26,6 +30,10 @@ from orasfs.tree.restarts import MAX_TAIL_BYTES
 from orasfs.tree.tar import TarScanner
 
 _CHUNK_BYTES = 1024 * 1024
+_ALONE_BYTES = 1024 * 1024  # of the blob; for that, which has just come, no thread is begun
+_PART_BYTES = 256 * 1024  # of the tar, or a piece more; each is handed from thread to thread
+
+_Piece = tuple[bytes | memoryview, int]  # of the tar, and where in the blob its stream begins
 
 
 class Unpacker:
@@ -81,13 +89,12 @@ class Unpacker:
             InvalidContent: they are no layer.
             StorageFull: the disk is full.
         """
-        while self.offset < stop:
-            size = min(_CHUNK_BYTES, stop - self.offset)
-            chunk = unpack.read_chunk(self._fd, self.offset, size)
-            decompressor = self._decompressor or self._begin(chunk)
-            for piece in decompressor.feed(chunk):
-                self._take(piece, decompressor.stream_start)
-            self.offset += len(chunk)
+        parts = self._parts(stop)
+        if stop - self.offset > _ALONE_BYTES:
+            parts = made_ahead(parts)
+        with closing(parts):
+            for part in parts:
+                self._take(part)
 
     def seal(self, directory: Path) -> SealedLayer:
         """Return the layer that is to be in `directory`; the blob was whole, and is verified.
@@ -135,6 +142,33 @@ class Unpacker:
         if not self._is_sealed:
             self._files.close()
 
+    def _parts(self, stop: int) -> Generator[Sequence[_Piece]]:
+        """Decompress the bytes of the blob up to `stop`; yield some pieces at a time.
+
+        Those before damage come before what that raises.
+        """
+        part, size = [], 0
+        try:
+            for piece in self._pieces(stop):
+                part.append(piece)
+                size += len(piece[0])
+                if size >= _PART_BYTES:
+                    yield part
+                    part, size = [], 0
+        except InvalidContent:
+            yield part
+            raise
+        yield part
+
+    def _pieces(self, stop: int) -> Iterator[_Piece]:
+        while self.offset < stop:
+            size = min(_CHUNK_BYTES, stop - self.offset)
+            chunk = unpack.read_chunk(self._fd, self.offset, size)
+            decompressor = self._decompressor or self._begin(chunk)
+            for piece in decompressor.feed(chunk):
+                yield piece, decompressor.stream_start
+            self.offset += len(chunk)
+
     def _begin(self, chunk: bytes) -> Decompressor:
         self._decompressor = open_decompressor(chunk)
         self._chunks = ChunkMaker(chunk)
@@ -148,12 +182,15 @@ class Unpacker:
         end = unpack.read_chunk(self._fd, start, MAX_TAIL_BYTES)
         return self._chunks.finish(self.offset, end)
 
-    def _take(self, piece: bytes | memoryview, stream_start: int) -> None:
-        if self._chunks is not None:
-            self._chunks.take(stream_start, piece)
-        for each in self._hashes.values():
-            each.update(piece)
-        self._scanner.feed(piece)
-        self._files.flush()
-        self.position = self._scanner.offset
+    def _take(self, part: Sequence[_Piece]) -> None:
+        try:
+            for piece, stream_start in part:
+                if self._chunks is not None:
+                    self._chunks.take(stream_start, piece)
+                for each in self._hashes.values():
+                    each.update(piece)
+                self._scanner.feed(piece)
+        finally:  # what is before damage is good
+            self._files.flush()
+            self.position = self._scanner.offset
         self._on_progress()

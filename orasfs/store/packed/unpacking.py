@@ -44,7 +44,7 @@ T = TypeVar("T")
 
 _SETTLE_SECONDS = 5.0
 _PAUSES_SECONDS = (0.1, 0.4, 1.0)  # longer together than a failed download is remembered
-_BATCH_BYTES = 4 * 1024 * 1024  # of the blob; after it, another layer has its turn
+_BATCH_BYTES = 8 * 1024 * 1024  # of the blob; after it, another layer has its turn
 
 
 @dataclass(frozen=True, slots=True)
