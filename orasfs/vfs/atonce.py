@@ -10,6 +10,7 @@ one turn of the loop. Failures are those of the operation that waits.
 import os
 from collections.abc import Callable, Iterator, Sequence
 
+from orasfs.oci.storage import BlobReader
 from orasfs.vfs import xattrs
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import CONTROL_NAME
@@ -69,14 +70,39 @@ class AtOnce:
     def whole_now(self, fh: Fh) -> bytes | None:
         """Return all of a small member of a layer, once."""
         handle = self._tables.files.get(fh)
-        serial, reader = handle.node.serial, handle.opened.reader
+        return self._whole(handle.node, handle.opened.reader)
+
+    def _whole(self, node: Node, reader: BlobReader) -> bytes | None:
+        serial = node.serial
         if serial is None or not 0 < reader.size <= WHOLE_BYTES:
             return None
         series = serial.series
         if not isinstance(series, LayerSeries) or not series.give(serial.ordinal):
             return None
-        with self._tables.remembering(handle.node, "read"):
+        with self._tables.remembering(node, "read"):
             return reader.read_now(0, reader.size)
+
+    def follower(self, fh: Fh) -> Ino | None:
+        """Return the next file of a layer whose files are opened in the order of its tar."""
+        serial = self._tables.files.get(fh).node.serial
+        if serial is None or not isinstance(serial.series, LayerSeries):
+            return None
+        following = serial.series.follower(serial.ordinal)
+        base = None if following is None else self._tables.inodes.base(serial.series)
+        return None if following is None or base is None else Ino(base + following)
+
+    def whole_of(self, ino: Ino) -> bytes | None:
+        """Return all of a small member of a layer that is not open, once."""
+        if not self._tables.inodes.lookups(ino):
+            return None
+        node = self._tables.inodes.node(ino)
+        opened = node.open_now()
+        if opened is None:
+            return None
+        try:
+            return self._whole(node, opened.reader)
+        finally:
+            opened.reader.close()
 
     def opendir_now(self, ino: Ino) -> Fh | None:
         """Open a directory if that needs no waiting."""

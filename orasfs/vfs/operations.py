@@ -162,6 +162,20 @@ class Operations(Protocol):
         """
         ...
 
+    def follower(self, fh: Fh) -> Ino | None:
+        """Return the file that is likely to be opened next, if files are being opened in order.
+
+        To be asked once for each open. The kernel may have that file open.
+        """
+        ...
+
+    def whole_of(self, ino: Ino) -> bytes | None:
+        """Return all of a small file that is not open, as `whole_now` does.
+
+        None as there, and if the kernel does not know the file.
+        """
+        ...
+
     def backing_fd(self, fh: Fh) -> int | None:
         """Return a descriptor of a file with exactly these bytes, verified, if there is one now.
 

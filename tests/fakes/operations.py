@@ -84,6 +84,7 @@ class FakeOperations(Unchangeable):
         self.lookups: dict[Ino, int] = {}
         self.open_handles: dict[Fh, Ino] = {}
         self.requests: list[str] = []
+        self.followers: dict[Ino, Ino] = {}
         self._backing_fd = os.memfd_create("backing")
         os.write(self._backing_fd, BACKING)
         self._has_backing = True
@@ -171,6 +172,12 @@ class FakeOperations(Unchangeable):
 
     def whole_now(self, fh: Fh) -> bytes | None:
         return GIVEN if self._path(self.open_handles[fh]) == "given" else None
+
+    def follower(self, fh: Fh) -> Ino | None:
+        return self.followers.get(self.open_handles[fh])
+
+    def whole_of(self, ino: Ino) -> bytes | None:
+        return GIVEN if self._path(ino) == "given" else None
 
     def backing_fd(self, fh: Fh) -> int | None:
         is_backed = self._path(self.open_handles[fh]) == "backed" and self._has_backing

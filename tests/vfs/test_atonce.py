@@ -172,3 +172,50 @@ async def test_a_small_member_of_a_layer_is_had_whole_once(
             found.append(filesystem.whole_now(file.fh))
             filesystem.release(file.fh)
         assert found == [b"a", None, None, None, None]
+
+
+async def open_in_order(mount: Walker, paths: Sequence[str]) -> list[Ino | None]:
+    """Open files one after the other; return what is likely to be opened after each."""
+    found = []
+    for path in paths:
+        file = await mount.filesystem.open((await mount.stat(path)).ino, os.O_RDONLY)
+        found.append(mount.filesystem.follower(file.fh))
+        mount.filesystem.release(file.fh)
+    return found
+
+
+async def test_who_opens_files_in_the_tar_s_order_is_likely_to_go_on(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    names = ["docs/a", "docs/b", "docs/sub/c", "docs/sub/d"]
+    tree = {"docs": None, **dict.fromkeys(names[:2], b"x"), "docs/sub": None}
+    tree |= dict.fromkeys(names[2:], b"x")
+    repository.push(repository.packed(tar_of(tree), "docs"), tag="v1")
+    async with mounted(registries) as mount:
+        paths = [f"a/v1/{name}" for name in names]
+        inos = [(await mount.stat(path)).ino for path in paths]
+        assert await open_in_order(mount, paths) == [None, inos[2], inos[3], None]
+        assert await open_in_order(mount, paths[::-1]) == [None] * 4
+
+
+async def test_nothing_follows_what_is_in_no_layer(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    repository.push(repository.layer(b"a", "a"), repository.layer(b"b", "b"), tag="v1")
+    async with mounted(registries) as mount:
+        assert await open_in_order(mount, ["a/v1/a", "a/v1/b"]) == [None, None]
+
+
+async def test_a_small_member_that_is_not_open_is_had_whole_once(
+    registries: FakeRegistries, repository: FakeRepository
+) -> None:
+    tree = tar_of({"docs": None, "docs/a": b"a", "docs/b": b"b" * 100_000, "docs/none": b""})
+    repository.push(repository.packed(tree, "docs"), repository.layer(b"raw", "raw"), tag="v1")
+    async with mounted(registries) as mount:
+        filesystem, found = mount.filesystem, []
+        for path in ("docs/a", "docs/a", "docs/b", "docs/none", "docs", "raw"):
+            found.append(filesystem.whole_of((await mount.stat(f"a/v1/{path}")).ino))
+        assert found == [b"a", None, None, None, None, None]
+        ino = (await mount.stat("a/v1/docs/a")).ino
+        filesystem.forget(ino, filesystem._tables.inodes.lookups(ino))
+        assert filesystem.whole_of(ino) is None

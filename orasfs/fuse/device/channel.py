@@ -82,23 +82,23 @@ class Channel:
             return False
         return True
 
-    def notify(self, code: wire.Notification, body: bytes) -> None:
+    def notify(self, code: wire.Notification, *body: bytes) -> None:
         """Tell the kernel something. Blocks.
 
         Raises:
             OSError: it does not have what is to be dropped, or there is no mount any more.
         """
-        header = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(body), code, 0)
-        os.writev(self._fd, (header, body))
+        length = wire.OUT_HEADER.size + sum(map(len, body))
+        os.writev(self._fd, (wire.OUT_HEADER.pack(length, code, 0), *body))
 
     def store(self, ino: int, content: bytes) -> None:
         """Give the kernel the first bytes of an inode. It is harmless if they are not taken.
 
-        Waits while the kernel wants any of them from us: so only before an inode's one open is
-        answered, when nobody else has it open and nothing of it can be asked for.
+        Waits while the kernel wants any of them from us: so only of an inode that nobody has open,
+        or one has whose open is not answered yet. Then nothing of it can be asked for.
         """
         try:
-            self.notify(wire.Notification.STORE, replies.store(ino, content))
+            self.notify(wire.Notification.STORE, replies.store_head(ino, len(content)), content)
         except OSError as error:
             logger.debug("the kernel takes no bytes ino=%d error=%s", ino, error)
 

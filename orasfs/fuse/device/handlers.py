@@ -24,10 +24,16 @@ from orasfs.vfs.operations import Entry, Fh, Ino, OpenFile, Operations
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The bytes of an answer, and what to do if nobody takes it."""
+    """The bytes of an answer.
+
+    Attributes:
+        take_back: what to do if nobody takes it.
+        later: what to do in a spare moment if somebody does.
+    """
 
     body: bytes = b""
     take_back: Callable[[], None] | None = None
+    later: Callable[[], None] | None = None
 
 
 DONE = Answer()
@@ -110,16 +116,24 @@ class ReadHandlers:
         """Return how a file was opened."""
         backing_fd = None if request.may_change else self._operations.backing_fd(file.fh)
         flags, backing_id = self._files.add(request.ino, file, backing_fd)
-        if not request.may_change and not backing_id and self._files.is_alone(request.ino):
-            self._give(request.ino, file.fh)
+        later = None
+        if not request.may_change and not backing_id:
+            if self._files.is_alone(request.ino):
+                self._give(request.ino, self._operations.whole_now(file.fh))
+            later = partial(self._give_next, file.fh)
         body = replies.opened(file.fh, flags | Opened.NOFLUSH, backing_id)
-        return Answer(body, partial(self._close, file.fh))
+        return Answer(body, partial(self._close, file.fh), later)
 
-    def _give(self, ino: Ino, fh: Fh) -> None:
+    def _give(self, ino: Ino, content: bytes | None) -> None:
         """Give the kernel a small file with its open: a read, and a look at its time, fewer."""
-        content = self._operations.whole_now(fh)
         if content:
             self._store(ino, content)
+
+    def _give_next(self, fh: Fh) -> None:
+        """Give the kernel the file that is likely to be opened after one that is open."""
+        ino = self._operations.follower(fh)
+        if ino is not None and not self._files.is_open(ino):
+            self._give(ino, self._operations.whole_of(ino))
 
     def read_now(self, request: Read) -> Answer | None:
         """Read what is at hand."""

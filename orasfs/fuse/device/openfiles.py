@@ -92,6 +92,10 @@ class OpenFiles:
         inode = self._inodes.get(ino)
         return inode is not None and inode.cached == 1
 
+    def is_open(self, ino: Ino) -> bool:
+        """Tell whether any file of an inode is open."""
+        return ino in self._inodes
+
     def check_writable(self, ino: Ino) -> None:
         """Refuse to have a file written that is passed through.
 

@@ -185,9 +185,9 @@ def invalidate_inode(ino: int) -> bytes:
     return wire.INVAL_INODE_OUT.pack(ino, 0, 0)
 
 
-def store(ino: int, content: bytes) -> bytes:
-    """Return the notification of an inode's first bytes."""
-    return wire.STORE_OUT.pack(ino, 0, len(content), 0) + content
+def store_head(ino: int, size: int) -> bytes:
+    """Return the beginning of the notification of an inode's first bytes, which follow it."""
+    return wire.STORE_OUT.pack(ino, 0, size, 0)
 
 
 def invalidate_entry(parent: int, name: bytes) -> bytes:

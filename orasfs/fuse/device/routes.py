@@ -29,7 +29,23 @@ class Waiting:
     may_interrupt: bool
 
 
-Route = Callable[[Header, Body], Answer | Waiting]
+@dataclass(frozen=True, slots=True)
+class Late:
+    """What is still to be done for an answer that nobody waits for, in a spare moment."""
+
+    work: Callable[[], Answer]
+
+
+Route = Callable[[Header, Body], Answer | Waiting | Late]
+
+
+def late(parse: Callable[[Header, Body], R], handle: Callable[[R], Answer]) -> Route:
+    """Return the route of what never waits, and nobody waits for."""
+
+    def begin(header: Header, body: Body) -> Late:
+        return Late(partial(handle, parse(header, body)))
+
+    return begin
 
 
 def at_once(parse: Callable[[Header, Body], R], handle: Callable[[R], Answer]) -> Route:
@@ -75,7 +91,7 @@ def read_routes(handlers: ReadHandlers) -> Mapping[int, Route]:
         Opcode.READLINK: interruptible(parsing.parse_of, handlers.readlink),
         Opcode.OPEN: _open_route(handlers),
         Opcode.READ: interruptible(parsing.parse_read, handlers.read, handlers.read_now),
-        Opcode.RELEASE: at_once(parsing.parse_handle, handlers.release),
+        Opcode.RELEASE: late(parsing.parse_handle, handlers.release),
         Opcode.STATFS: at_once(parsing.parse_of, handlers.statfs),
         Opcode.GETXATTR: interruptible(
             parsing.parse_getxattr, handlers.getxattr, handlers.getxattr_now

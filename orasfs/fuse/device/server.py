@@ -5,14 +5,17 @@ that catches everything.
 
 INVARIANT: each request is answered exactly once, or the connection has ended. Failures of handlers
 end no loop.
-INVARIANT: requests are begun in the order in which the kernel sent them.
+INVARIANT: requests are begun in the order in which the kernel sent them; but those for which
+nobody waits (a close) may begin after others, which they are done before if those wait or change
+anything.
 """
 
 import errno
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -24,7 +27,7 @@ from orasfs.fuse.device.handlers import Answer, ReadHandlers
 from orasfs.fuse.device.negotiation import Agreement, negotiate
 from orasfs.fuse.device.parsing import Body
 from orasfs.fuse.device.requests import Header
-from orasfs.fuse.device.routes import Route, Waiting
+from orasfs.fuse.device.routes import Late, Route, Waiting
 from orasfs.fuse.device.wire import Opcode
 
 logger = logging.getLogger(__name__)
@@ -68,6 +71,7 @@ class Server:
         self._routes = routes
         self._wants_passthrough = wants_passthrough
         self._waiters: dict[int, _Waiter] = {}
+        self._spare: deque[Callable[[], None]] = deque()
         self._under_way = 0
         self._idle = trio.Event()
         self.agreement: Agreement | None = None
@@ -81,8 +85,10 @@ class Server:
                     reading.start_soon(self._cancel_on, stop, reading.cancel_scope)
                     await self._read(nursery)
             except* SessionEnded as ended:
+                self._catch_up()
                 logger.info("the kernel has ended the session: %s", ended.exceptions[0])
             else:
+                self._catch_up()
                 await self._let_end()
             nursery.cancel_scope.cancel()
 
@@ -102,12 +108,25 @@ class Server:
 
     async def _read(self, nursery: trio.Nursery) -> None:
         while True:
-            await trio.lowlevel.wait_readable(self._channel.fd)
+            if self._spare:
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.wait_readable(self._channel.fd)
             for _ in range(BATCH):
                 message = self._channel.receive()
-                if message is None:
+                if message is not None:
+                    self._begin(message, nursery)
+                    if len(self._spare) > BATCH:
+                        self._catch_up()
+                elif self._spare:
+                    self._spare.popleft()()
+                else:
                     break
-                self._begin(message, nursery)
+
+    def _catch_up(self) -> None:
+        """Do all that has been put off."""
+        while self._spare:
+            self._spare.popleft()()
 
     def _begin(self, message: memoryview, nursery: trio.Nursery) -> None:
         """Answer a request, or leave it to a task of its own."""
@@ -116,7 +135,7 @@ class Server:
         except InvalidInput as error:
             logger.error("not understood: %s", error)  # noqa: TRY400 - in short
             return
-        with self._failures(header):
+        try:
             route = self._routes.get(header.opcode)
             if route is None:
                 self._answer_other(header, body, nursery)
@@ -124,20 +143,28 @@ class Server:
             answer = route(header, body)
             if isinstance(answer, Answer):
                 self._answer(header, answer)
+            elif isinstance(answer, Late):
+                self._spare.append(partial(self._finish_late, header, answer))
             else:
+                self._catch_up()
                 self._under_way += 1
                 nursery.start_soon(self._finish, header, answer)
-
-    @contextmanager
-    def _failures(self, header: Header) -> Iterator[None]:
-        """Answer with an errno for whatever the block raises."""
-        try:
-            yield
         except MountFailed:
             raise
         except Exception as error:  # noqa: BLE001 - logged, and told to who waits
-            operation = _name_of(header.opcode)
-            self._channel.fail(header.unique, errno_for(error, operation, (header.ino,)))
+            self._fail(header, error)
+
+    def _finish_late(self, header: Header, late: Late) -> None:
+        """Answer a request that nobody waits for."""
+        try:
+            self._answer(header, late.work())
+        except Exception as error:  # noqa: BLE001 - logged
+            self._fail(header, error)
+
+    def _fail(self, header: Header, error: Exception) -> None:
+        """Answer with an errno for what is being handled."""
+        number = errno_for(error, _name_of(header.opcode), (header.ino,))
+        self._channel.fail(header.unique, number)
 
     async def _finish(self, header: Header, waiting: Waiting) -> None:
         """Answer a request that waits; with EINTR if it is interrupted."""
@@ -145,8 +172,10 @@ class Server:
             if waiting.may_interrupt:
                 self._waiters[header.unique] = _Waiter(scope, header.pid)
             try:
-                with self._failures(header):
-                    self._answer(header, await waiting.work())
+                self._answer(header, await waiting.work())
+                self._catch_up()
+            except Exception as error:  # noqa: BLE001 - logged, and told to who waits
+                self._fail(header, error)
             finally:
                 self._waiters.pop(header.unique, None)
                 self._under_way -= 1
@@ -159,6 +188,16 @@ class Server:
         is_taken = self._channel.reply(header.unique, answer.body)
         if not is_taken and answer.take_back is not None:
             answer.take_back()
+        elif answer.later is not None:
+            self._spare.append(partial(self._do_later, header, answer.later))
+
+    @staticmethod
+    def _do_later(header: Header, work: Callable[[], None]) -> None:
+        """Do what may be of use; what goes wrong is in the log, and nothing else."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - logged
+            errno_for(error, f"after {_name_of(header.opcode)}", (header.ino,))
 
     def _answer_other(self, header: Header, body: Body, nursery: trio.Nursery) -> None:
         """Do what is about the session itself, or the kernel wants no answer to."""

@@ -42,6 +42,7 @@ from orasfs.vfs.operations import FOREVER_SECONDS, Ino, MemberRow
 
 logger = logging.getLogger(__name__)
 
+STRIDE = 8  # members from one file to the next one, between which there are only directories
 EAGER_WAIT_SECONDS = 10.0  # what a stat of a packed directory waits for its layer
 
 MakeArtifact = Callable[[Key, Artifact], Node]
@@ -81,7 +82,7 @@ class LayerSeries:
         index: of the layer; stays good when the layer is put away.
     """
 
-    __slots__ = ("_ancestry", "_given", "_inside", "index", "key", "layer")
+    __slots__ = ("_ancestry", "_given", "_inside", "_last", "index", "key", "layer")
 
     def __init__(self, key: Key, inside: Inside, layer: PackedLayer, index: LayerIndex) -> None:
         self.key = key
@@ -90,6 +91,7 @@ class LayerSeries:
         self._inside = inside
         self._ancestry: Ancestry | None = None
         self._given = bytearray()
+        self._last = -STRIDE
 
     def __repr__(self) -> str:
         return f"<LayerSeries {self._inside.artifact} {self.layer.root!r}>"
@@ -121,6 +123,18 @@ class LayerSeries:
             return False
         self._given[ordinal] = True
         return True
+
+    def follower(self, ordinal: int) -> int | None:
+        """Note that a file is opened; return the next one if files are opened in the tar's order.
+
+        `cp -r` does so: it copies the files of a directory by their inode numbers, as `tar` and
+        `find` do those of large ones.
+        """
+        last, self._last = self._last, ordinal
+        if not last < ordinal <= last + STRIDE:
+            return None
+        following = range(ordinal + 1, min(ordinal + 1 + STRIDE, len(self)))
+        return next((n for n in following if self.index.kind_of(n) is MemberKind.FILE), None)
 
     def spot(self, ordinal: int) -> Spot:
         """Return where a member is; of several hard links, one of them."""

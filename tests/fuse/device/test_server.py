@@ -19,7 +19,7 @@ from orasfs.fuse.device.server import GRACE_SECONDS, SIGNAL_SECONDS, Server
 from orasfs.fuse.device.session import make_server
 from orasfs.fuse.device.wire import Opcode
 from orasfs.fuse.notifier import SessionNotifier
-from orasfs.vfs.operations import ROOT_INO, Entry, Ino
+from orasfs.vfs.operations import ROOT_INO, Entry, Fh, Ino
 from tests.conftest import ExpectLog
 from tests.fakes.operations import GIVEN, PLAIN, SLOW_LOOKUP_SECONDS, FakeOperations
 from tests.support.fusemessages import init, message
@@ -127,6 +127,107 @@ async def test_a_small_file_is_given_before_its_open_is_answered_if_nobody_reads
         assert given == (-wire.Notification.STORE, 0, head + GIVEN)
         assert {unique for _, unique, _ in opened} == {2, 4}
         kernel.leave()
+
+
+@pytest.fixture
+async def opened(kernel: Kernel) -> AsyncIterator[int]:
+    """The handle of a file that has been opened, while the kernel is served."""
+    async with kernel.served():
+        kernel.ask(Opcode.OPEN, wire.OPEN_IN.pack(os.O_RDONLY, 0), ino=PLAIN_INO)
+        [(_, _, body)] = await kernel.answers()
+        yield int(wire.OPEN_OUT.unpack(body)[0])
+        kernel.leave()
+
+
+async def test_who_waits_is_answered_before_a_close(kernel: Kernel, opened: int) -> None:
+    kernel.ask(Opcode.RELEASE, wire.RELEASE_IN.pack(opened, 0, 0, 0), unique=2)
+    kernel.ask(Opcode.STATFS, unique=4)
+    kernel.ask(Opcode.READ, wire.READ_IN.pack(opened, 2, 100, 0, 0, 0, 0), unique=6)
+    answers = [(number, unique) for number, unique, _ in await kernel.answers()]
+    assert answers == [(0, 4), (0, 6), (0, 2)]
+    assert not kernel.operations.open_handles
+
+
+async def test_what_waits_or_changes_something_comes_after_the_closes_before_it(
+    kernel: Kernel, opened: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[dict[Fh, Ino]] = []
+
+    async def mkdir(*_: object) -> Entry:
+        found.append(dict(kernel.operations.open_handles))
+        return Entry(None, 0.0, 0.0)
+
+    monkeypatch.setattr(kernel.operations, "mkdir", mkdir)
+    kernel.ask(Opcode.RELEASE, wire.RELEASE_IN.pack(opened, 0, 0, 0), unique=2)
+    kernel.ask(Opcode.MKDIR, wire.MKDIR_IN.pack(0o755, 0) + b"new\0", unique=4)
+    assert [unique for _, unique, _ in await kernel.answers()] == [2, 4]
+    assert found == [{}]
+
+
+async def test_closes_are_not_put_off_for_ever(
+    kernel: Kernel, opened: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 2)
+    released: list[Fh] = []
+    monkeypatch.setattr(kernel.operations, "release", released.append)
+    monkeypatch.setattr(kernel.operations, "backing_fd", lambda _fh: None)
+    for number in range(3):
+        kernel.ask(Opcode.RELEASE, wire.RELEASE_IN.pack(opened, 0, 0, 0), unique=2 + number)
+    kernel.ask(Opcode.STATFS, unique=9)
+    assert [unique for _, unique, _ in await kernel.answers()] == [2, 3, 4, 9]
+    assert released == [opened] * 3
+
+
+async def test_a_close_that_was_put_off_is_done_at_the_end(kernel: Kernel) -> None:
+    async with kernel.served():
+        kernel.ask(Opcode.OPEN, wire.OPEN_IN.pack(os.O_RDONLY, 0), ino=PLAIN_INO)
+        [(_, _, body)] = await kernel.answers()
+        fh, _, _ = wire.OPEN_OUT.unpack(body)
+        kernel.ask(Opcode.RELEASE, wire.RELEASE_IN.pack(fh, 0, 0, 0))
+        kernel.stop.set()
+    assert not kernel.operations.open_handles
+
+
+async def test_a_failing_close_is_eio_and_the_next_request_is_served(
+    kernel: Kernel, opened: int, expect_log: ExpectLog
+) -> None:
+    kernel.ask(Opcode.RELEASE, wire.RELEASE_IN.pack(4711, 0, 0, 0), unique=2)
+    kernel.ask(Opcode.RELEASE, wire.RELEASE_IN.pack(opened, 0, 0, 0), unique=4)
+    answers = [(number, unique) for number, unique, _ in await kernel.answers()]
+    assert answers == [(errno.EIO, 2), (0, 4)]
+    expect_log(logging.ERROR, "^release failed")
+
+
+async def test_the_file_that_is_likely_opened_next_is_given_after_an_open(kernel: Kernel) -> None:
+    kernel.operations.followers = {PLAIN_INO: GIVEN_INO}
+    async with kernel.served():
+        kernel.ask(Opcode.OPEN, wire.OPEN_IN.pack(os.O_RDONLY, 0), ino=PLAIN_INO)
+        opened, given = await kernel.answers()
+        assert opened[:2] == (0, 8)
+        head = wire.STORE_OUT.pack(GIVEN_INO, 0, len(GIVEN), 0)
+        assert given == (-wire.Notification.STORE, 0, head + GIVEN)
+        kernel.leave()
+
+
+async def test_a_file_that_is_open_is_not_given_since_it_may_be_read(kernel: Kernel) -> None:
+    kernel.operations.followers = {PLAIN_INO: GIVEN_INO}
+    async with kernel.served():
+        kernel.ask(Opcode.OPEN, wire.OPEN_IN.pack(os.O_RDONLY, 0), ino=GIVEN_INO)
+        await kernel.answers()
+        kernel.ask(Opcode.OPEN, wire.OPEN_IN.pack(os.O_RDONLY, 0), ino=PLAIN_INO, unique=2)
+        assert [unique for _, unique, _ in await kernel.answers()] == [2]
+        kernel.leave()
+
+
+async def test_what_cannot_be_given_is_in_the_log_and_harms_nobody(
+    kernel: Kernel, expect_log: ExpectLog
+) -> None:
+    kernel.operations.followers = {PLAIN_INO: Ino(4711)}
+    async with kernel.served():
+        kernel.ask(Opcode.OPEN, wire.OPEN_IN.pack(os.O_RDONLY, 0), ino=PLAIN_INO)
+        assert [(n, unique) for n, unique, _ in await kernel.answers()] == [(0, 8)]
+        kernel.leave()
+    expect_log(logging.ERROR, "^after open failed")
 
 
 @pytest.mark.parametrize(
