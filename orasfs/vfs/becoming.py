@@ -17,6 +17,7 @@ from orasfs.vfs.nodes.base import Found, Node
 from orasfs.vfs.nodes.draft import StagedNode
 from orasfs.vfs.nodes.drafttop import DraftTopNode
 from orasfs.vfs.nodes.files import BrokenNode
+from orasfs.vfs.nodes.moved import MovedNode
 from orasfs.vfs.operations import Ino
 
 logger = logging.getLogger(__name__)
@@ -28,11 +29,7 @@ async def become(
     inodes: InodeTable[Node], draft: Draft, key: DraftKey, descriptor: Descriptor
 ) -> Sequence[Ino]:
     """Replace the nodes of a draft; return the inodes, whose caches are to be dropped."""
-    staged = [
-        (ino, node)
-        for ino, node in inodes
-        if isinstance(node, StagedNode) and node.staged.draft is draft
-    ]
+    staged = [(ino, node) for ino, node in inodes if _is_of(node, draft)]
     tops = [(ino, node) for ino, node in staged if isinstance(node, DraftTopNode)]
     if not tops:
         return []
@@ -51,8 +48,18 @@ async def become(
     return [ino for ino, _ in staged]
 
 
-def _path(node: StagedNode, draft: Draft) -> Path | None:
+def _is_of(node: Node, draft: Draft) -> bool:
+    own = node.above if isinstance(node, MovedNode) else node
+    return isinstance(own, StagedNode) and own.staged.draft is draft
+
+
+def _path(node: Node, draft: Draft) -> Path | None:
     """Return where a staged inode is, seen from the top; None if it has been removed."""
+    if isinstance(node, MovedNode):
+        above = _path(node.above, draft)
+        return None if above is None else (*above, *node.path)
+    if not isinstance(node, StagedNode):
+        return None
     parts = node.identity.parts()
     if parts is None:
         return None

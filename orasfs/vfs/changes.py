@@ -65,7 +65,7 @@ class Changes:
     async def link(self, ino: Ino, parent: Ino, name: str) -> Entry:
         """Give a file another name."""
         directory = await self._editing.writable(parent)
-        node = self._tables.inodes.node(ino)
+        node = await self._editing.settled(ino)
         with self._tables.remembering(directory, f"link {name}"):
             found = await directory.make_link(node, name)
         return self._tables.entry(found)

@@ -58,6 +58,8 @@ class LowerTree(Protocol):
         """Tell whether a file's bytes are the base's."""
         ...
 
+    on_filled: Callable[[Identity], None]  # told of a directory that has got its entries
+
     async def fill(self, directory: Identity) -> None:
         """Give a directory its entries, if it has none yet."""
         ...

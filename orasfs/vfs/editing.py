@@ -2,20 +2,26 @@
 
 Owns the step from each inode that the kernel holds of an artifact to what has its path in the
 draft, so that whoever is in there stays in there; the opposite of `orasfs.vfs.becoming`. With `-o
-edit` a write is an order to edit.
+edit` a write is an order to edit. What is open is replaced at once; all that is below a directory
+of the draft that has no entries yet waits (`MovedNode`) until somebody looks into that.
 
 INVARIANT: an inode is replaced before anything is written, and shows the same before and after.
 """
 
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from functools import partial
 
 from orasfs.errors import AlreadyExists, OrasfsError, ReadOnly, Unsupported
+from orasfs.staging.identity import Identity
 from orasfs.vfs import xattrs
 from orasfs.vfs.becoming import Path, walk
-from orasfs.vfs.inodes import Key
-from orasfs.vfs.nodes.base import Node, Opened
-from orasfs.vfs.nodes.view import LayerSeries
+from orasfs.vfs.inodes import InodeTable, Key
+from orasfs.vfs.nodes.base import Found, Node, Opened
+from orasfs.vfs.nodes.draft import StagedDirectoryNode
+from orasfs.vfs.nodes.files import BlobNode, MemberFileNode, SymlinkNode
+from orasfs.vfs.nodes.moved import MovedNode
+from orasfs.vfs.nodes.view import LayerSeries, ViewNode
 from orasfs.vfs.operations import Ino
 from orasfs.vfs.tables import Tables
 from orasfs.vfs.verification import Verification
@@ -24,6 +30,58 @@ from orasfs.vfs.verification import Verification
 ORDERS = frozenset(
     xattrs.PREFIX + name for name in ("edit", "commit", "discard", "base", "tag", "remove")
 )
+
+
+Known = tuple[Ino, Node, Path]  # an inode of an artifact, and where it is
+_LEAVES = BlobNode | MemberFileNode | SymlinkNode
+
+
+class Waiting:
+    """The inodes of one draft that are in directories without entries, or below such.
+
+    Args:
+        inodes: of the mount.
+
+    Attributes:
+        places: the directories to which an edit has come, and those that wait, by their paths.
+    """
+
+    def __init__(self, inodes: InodeTable[Node]) -> None:
+        self._inodes = inodes
+        self._below: dict[Identity | MovedNode, list[tuple[Ino, MovedNode]]] = {}
+        self.places: dict[Path, StagedDirectoryNode | MovedNode] = {}
+
+    def add(self, ino: Ino, node: Node, path: Path) -> bool:
+        """Let an inode wait that the kernel knows; False if it cannot."""
+        base = node.base if isinstance(node, MovedNode) else node
+        parent = self.places.get(path[:-1])
+        if isinstance(parent, MovedNode) and isinstance(parent.staged, StagedDirectoryNode):
+            parent = parent.staged
+        if parent is None or not isinstance(base, _LEAVES | ViewNode):
+            return False
+        has_names = isinstance(parent, StagedDirectoryNode) and parent.attr_seconds > 0
+        if has_names or base.stat().link_count > 1:
+            return False
+        moved = MovedNode(base, parent, path[-1])
+        if isinstance(base, ViewNode):
+            self.places[path] = moved
+        self._inodes.replace(ino, moved)
+        key = parent if isinstance(parent, MovedNode) else parent.identity
+        self._below.setdefault(key, []).append((ino, moved))
+        return True
+
+    def filled(self, directory: Identity) -> None:
+        """Let those in a directory be what it has now; those below wait for the next one."""
+        for ino, moved in self._below.pop(directory, ()):
+            answer = moved.above.find(moved.name)
+            if not isinstance(answer, Found):
+                continue
+            moved.staged = new = answer.node
+            if self._inodes.lookups(ino) and self._inodes.node(ino) is moved:
+                self._inodes.replace(ino, new)
+            below = self._below.pop(moved, None)
+            if below is not None and isinstance(new, StagedDirectoryNode):
+                self._below[new.identity] = below
 
 
 class Editing:
@@ -52,14 +110,23 @@ class Editing:
             ReadOnly: it is committed and cannot be edited; the artifact's `.oras/error` says why.
             OrasfsError: the artifact cannot be had.
         """
-        node = self._tables.inodes.node(ino)
+        node = await self.settled(ino)
         if not self.by_itself or node.spot is None:
             return node
         try:
             await self.begin(node.spot.top, "write")
         except (Unsupported, AlreadyExists) as error:
             raise ReadOnly(str(error)) from error
-        return self._tables.inodes.node(ino)
+        return await self.settled(ino)
+
+    async def settled(self, ino: Ino) -> Node:
+        """Return the node of an inode, in a draft the staged one.
+
+        Raises:
+            OrasfsError: the base cannot be had.
+        """
+        node = self._tables.inodes.node(ino)
+        return await node.settle() if isinstance(node, MovedNode) else node
 
     async def begin(self, top: Node, operation: str) -> None:
         """Make a draft on top of an artifact, and the inodes of the one those of the other.
@@ -82,14 +149,25 @@ class Editing:
 
     async def _begin(self, top: Node) -> None:
         draft = await top.begin_edit()
-        known = self._known_of(top)
+        known = sorted(self._known_of(top), key=lambda each: len(each[2]))
+        numbers = {path: ino for ino, _, path in known}
         found: dict[Path, Node | None] = {(): draft}
         replaced: dict[Key, Node] = {}
-        numbers = {path: ino for ino, _, path in known}
+        waiting = Waiting(self._tables.inodes)
+        if isinstance(draft, StagedDirectoryNode) and draft.staged.lower is not None:
+            draft.staged.lower.on_filled = waiting.filled
+        opened = self._opened()
         for ino, node, path in known:
+            if not self._tables.inodes.lookups(ino):
+                continue
+            if path and node.key not in opened and waiting.add(ino, node, path):
+                continue
             new = await walk(found, path)
+            opened = self._opened()
             if new is None or not self._tables.inodes.lookups(ino):
                 continue
+            if isinstance(new, StagedDirectoryNode):
+                waiting.places[path] = new
             if self._is_with_the_kernel(node):
                 self.invalidate(numbers.get(path[:-1], ino), path[-1])
                 continue
@@ -97,7 +175,12 @@ class Editing:
             replaced[node.key] = new
         await self._replace_in_handles(replaced)
 
-    def _known_of(self, top: Node) -> list[tuple[Ino, Node, Path]]:
+    def _opened(self) -> AbstractSet[Key]:
+        """Return the keys of all that is open."""
+        handles = (*self._tables.files, *self._tables.directories)
+        return {each.node.key for each in handles}
+
+    def _known_of(self, top: Node) -> list[Known]:
         """Return the inodes of an artifact that the kernel knows, each with where it is."""
         inodes = self._tables.inodes
         found = list(inodes)

@@ -73,7 +73,7 @@ class CopyTopNode(DraftTopNode):
     def lookup_now(self, name: str) -> Answer | None:
         """Find a name in the artifact; `.oras` is the draft's own."""
         if name == METADATA_NAME:
-            return self._find(name)
+            return self.find(name)
         answer = self._shown.lookup_now(name)
         return None if answer is None else _for_now(answer)
 
@@ -112,9 +112,9 @@ class CopyTopNode(DraftTopNode):
             raise _refusal()
         await super().set_attribute(name, value)
 
-    def _find(self, name: str) -> Answer:
+    def find(self, name: str) -> Answer:
         """Find `.oras`, in which nothing can be written."""
-        answer = super()._find(name)
+        answer = super().find(name)
         if isinstance(answer, Found) and isinstance(answer.node, DraftMetadataNode):
             return Found(CopyMetadataNode(answer.node.staged))
         return answer

@@ -236,7 +236,7 @@ class StagedDirectoryNode(StagedNode):
 
     def lookup_now(self, name: str) -> Answer | None:
         """Find a name, if the names are here."""
-        answer = None if self._is_pending() else self._find(name)
+        answer = None if self._is_pending() else self.find(name)
         return None if _pending(answer) is not None else answer
 
     async def lookup(self, name: str) -> Answer:
@@ -246,7 +246,7 @@ class StagedDirectoryNode(StagedNode):
             OrasfsError: the names are the base's, which cannot be had.
         """
         await self.fill()
-        answer = self._find(name)
+        answer = self.find(name)
         lower, below = self.staged.lower, _pending(answer)
         if lower is not None and below is not None:
             await lower.know(below)
@@ -273,7 +273,8 @@ class StagedDirectoryNode(StagedNode):
         await trio.lowlevel.checkpoint()
         self.check_changeable()
 
-    def _find(self, name: str) -> Answer:
+    def find(self, name: str) -> Answer:
+        """Find a name among those that are here."""
         found = self.staged.workspace.find(self.identity, name)
         return Missing() if found is None else Found(self.staged.node(found))
 
@@ -297,7 +298,7 @@ class StagedDirectoryNode(StagedNode):
         node = listed.found.node
         if isinstance(node, StagedNode) and (self.identity, listed.name) in node.identity.names:
             return listed
-        answer = self._find(listed.name)
+        answer = self.find(listed.name)
         return Listed(listed.name, answer) if isinstance(answer, Found) else None
 
     async def change(self, changes: AttrChanges, opened: Opened | None) -> None:
@@ -341,7 +342,7 @@ class StagedDirectoryNode(StagedNode):
     async def remove_directory(self, name: str) -> None:
         """Remove an empty directory."""
         await self.ready()
-        below = self._find(name)
+        below = self.find(name)
         if isinstance(below, Found) and isinstance(below.node, StagedDirectoryNode):
             await below.node.fill()  # it is not empty only because nobody has looked
         self.staged.workspace.remove_directory(self.identity, name)
@@ -382,7 +383,7 @@ class StagedDirectoryNode(StagedNode):
 
     def _entries(self, names: Sequence[str]) -> Iterator[Listed]:
         for name in names:
-            answer = self._find(name)
+            answer = self.find(name)
             if isinstance(answer, Found):
                 is_open = _pending(answer) is not None  # then the first use is a lookup
                 yield Listed(name, Found(answer.node, 0.0) if is_open else answer)

@@ -72,9 +72,9 @@ class DraftTopNode(StagedDirectoryNode):
         """The draft."""
         return self.staged.draft
 
-    def _find(self, name: str) -> Answer:
+    def find(self, name: str) -> Answer:
         """Find a name; a staged `.oras` wins over the metadata directory."""
-        answer = super()._find(name)
+        answer = super().find(name)
         if isinstance(answer, Missing) and name == METADATA_NAME:
             return Found(DraftMetadataNode(self._metadata))
         return answer
@@ -117,9 +117,9 @@ class DraftMetadataNode(StagedDirectoryNode):
     def __init__(self, staged: Staged) -> None:
         super().__init__(staged.key, staged, staged.workspace.top)
 
-    def _find(self, name: str) -> Answer:
+    def find(self, name: str) -> Answer:
         """Find a written file, or one that is told."""
-        answer = super()._find(name)
+        answer = super().find(name)
         content = {"error": self._error, "reference": self._reference}.get(name)
         if isinstance(answer, Missing) and content is not None:
             return Found(LiveNode(derive(self.key, name), self.errors, content), 0.0)

@@ -12,7 +12,7 @@ INVARIANT: what has a mark is never read from the staged file, even if its name 
 import logging
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -46,6 +46,9 @@ class Lower:
         draft: which began from it.
         artifact: the base.
         root: the base's top directory.
+
+    Attributes:
+        on_filled: told of each directory that has got its entries, before anybody sees them.
     """
 
     def __init__(self, draft: Draft, artifact: Artifact, root: Node) -> None:
@@ -55,6 +58,7 @@ class Lower:
         self._files = BaseFiles(root, artifact.reference)
         self._lock = trio.Lock()
         self._links: dict[Key, Identity] = {}
+        self.on_filled: Callable[[Identity], None] = lambda _directory: None
 
     def __repr__(self) -> str:
         return f"<Lower of {self._draft.key}: {self._artifact.reference}>"
@@ -218,6 +222,7 @@ class Lower:
         mode = before.st_mode if is_top else known.mode
         mtime_ns = before.st_mtime_ns if is_top else known.mtime_ns
         self._tree.change(directory, AttrChanges(stat.S_IMODE(mode), None, mtime_ns, mtime_ns))
+        self.on_filled(directory)
 
     def _make(self, parent: Identity, name: str, path: str, node: Node) -> Identity | None:
         """Make an entry; return it if it is a directory to be filled at once."""
