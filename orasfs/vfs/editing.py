@@ -11,6 +11,7 @@ INVARIANT: an inode is replaced before anything is written, and shows the same b
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import partial
+from weakref import ref
 
 from orasfs.errors import AlreadyExists, OrasfsError, ReadOnly, Unsupported
 from orasfs.staging.identity import Identity
@@ -48,7 +49,8 @@ class Waiting:
 
     def __init__(self, inodes: InodeTable[Node]) -> None:
         self._inodes = inodes
-        self._below: dict[Identity | MovedNode, list[tuple[Ino, MovedNode]]] = {}
+        # By the directory; a waiting one by its key. What the kernel has forgotten is not kept.
+        self._below: dict[Identity | Key, list[tuple[Ino, ref[MovedNode]]]] = {}
         self.places: dict[Path, StagedDirectoryNode | MovedNode] = {}
 
     def add(self, ino: Ino, node: Node, path: Path) -> bool:
@@ -66,20 +68,21 @@ class Waiting:
         if isinstance(base, ViewNode):
             self.places[path] = moved
         self._inodes.replace(ino, moved)
-        key = parent if isinstance(parent, MovedNode) else parent.identity
-        self._below.setdefault(key, []).append((ino, moved))
+        key = parent.key if isinstance(parent, MovedNode) else parent.identity
+        self._below.setdefault(key, []).append((ino, ref(moved)))
         return True
 
     def filled(self, directory: Identity) -> None:
         """Let those in a directory be what it has now; those below wait for the next one."""
-        for ino, moved in self._below.pop(directory, ()):
-            answer = moved.above.find(moved.name)
-            if not isinstance(answer, Found):
+        for ino, held in self._below.pop(directory, ()):
+            moved = held()
+            answer = None if moved is None else moved.above.find(moved.name)
+            if moved is None or not isinstance(answer, Found):
                 continue
             moved.staged = new = answer.node
             if self._inodes.lookups(ino) and self._inodes.node(ino) is moved:
                 self._inodes.replace(ino, new)
-            below = self._below.pop(moved, None)
+            below = self._below.pop(moved.key, None)
             if below is not None and isinstance(new, StagedDirectoryNode):
                 self._below[new.identity] = below
 
@@ -173,6 +176,7 @@ class Editing:
                 continue
             self._tables.inodes.replace(ino, new)
             replaced[node.key] = new
+        waiting.places.clear()
         await self._replace_in_handles(replaced)
 
     def _opened(self) -> AbstractSet[Key]:
@@ -194,7 +198,12 @@ class Editing:
         ]
 
     def _is_with_the_kernel(self, node: Node) -> bool:
-        """Tell whether the kernel may read an open file by itself: then its inode stays so."""
+        """Tell whether the kernel may read an open file by itself: then its inode stays so.
+
+        Where a write begins an edit, it never does (`Filesystem.backing_fd`).
+        """
+        if self.by_itself:
+            return False
         handles = self._tables.files
         return any(
             each.node.key == node.key and each.opened.backed is not None for each in handles

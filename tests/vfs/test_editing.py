@@ -257,6 +257,23 @@ async def test_a_file_that_the_kernel_reads_by_itself_gets_another_inode(
         filesystem.release(reader.fh)
 
 
+async def test_a_file_that_could_be_read_by_the_kernel_keeps_its_inode_where_a_write_edits(
+    registries: FakeRegistries, tmp_path: Path
+) -> None:
+    """Its reader is shown the write, and whoever opens it again by that inode may write."""
+    async with editing(registries, tmp_path) as (walker, _):
+        filesystem = walker.filesystem
+        one = (await walker.stat("a/v1/one.txt")).ino
+        reader = await filesystem.open(one, os.O_RDONLY)
+        handle = filesystem._tables.files.get(reader.fh)
+        handle.opened = replace(handle.opened, backed=NeverBacked())
+        await filesystem.mkdir((await walker.stat("a/v1/docs")).ino, "new", 0o755)
+        await append(walker, one, b"ONE")
+        assert (await walker.stat("a/v1/one.txt")).ino == one
+        assert await filesystem.read(reader.fh, 0, 10) == b"ONE"
+        filesystem.release(reader.fh)
+
+
 class NeverBacked:
     """Is asked only by a transport."""
 
