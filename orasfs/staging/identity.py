@@ -22,7 +22,7 @@ class Identity:
             what has been removed.
         fds: descriptors by which it is open.
         writers: how many of them are for writing.
-        last: what was known of it when its last name went.
+        last: what was known of it when its last name went, None before: it is half a kilobyte.
     """
 
     __slots__ = (
@@ -38,7 +38,7 @@ class Identity:
         self.names: set[tuple[Identity, str]] = set()
         self.fds: list[int] = []
         self.writers = 0
-        self.last = status
+        self.last: os.stat_result | None = None
 
     def __repr__(self) -> str:
         names = sorted(name for _, name in self.names)
@@ -92,9 +92,11 @@ class Identities:
         if found is None:
             return
         found.names.discard((parent, name))
-        if stat.S_ISDIR(status.st_mode) or status.st_nlink <= 1:
-            found.names.clear()
+        is_gone = stat.S_ISDIR(status.st_mode) or status.st_nlink <= 1
+        if is_gone or not found.names:
             found.last = status
+        if is_gone:
+            found.names.clear()
             del self._alive[status.st_ino]
             self._retired[status.st_ino] += 1
 

@@ -169,7 +169,7 @@ def attached(settings: PackSettings, subject: Descriptor, *, is_empty: bool) -> 
 
 
 def _known(draft: Draft, status: os.stat_result) -> str | None:
-    is_ours = status.st_dev == draft.tree.top.last.st_dev
+    is_ours = status.st_dev == draft.tree.device
     return draft.tree.digests.find(status) if is_ours else None
 
 

@@ -33,6 +33,11 @@ class Workspace:
     """A tree of real files below `root`, which exists.
 
     Every method may raise `StorageFull`, and `LocalFailure` with the operating system's number.
+
+    Attributes:
+        top: the tree's top directory.
+        digests: of files that are written.
+        device: the disk's number, as in stat(2).
     """
 
     def __init__(self, root: Path) -> None:
@@ -42,6 +47,7 @@ class Workspace:
         with translated(self._root):
             status = os.lstat(self._root)
         self.top = Identity(status, is_top=True)
+        self.device = status.st_dev
 
     def __repr__(self) -> str:
         return f"<Workspace {self._root}>"
@@ -62,7 +68,7 @@ class Workspace:
         if identity.fds:
             with translated("stat"):
                 return os.fstat(identity.fds[-1])
-        if identity.is_removed:
+        if identity.is_removed and identity.last is not None:
             return identity.last
         path = self.path(identity)
         with translated(path):

@@ -49,6 +49,16 @@ def test_hard_links_are_one_identity(workspace: Workspace) -> None:
     assert workspace.path(one).endswith("/two")
 
 
+def test_a_file_whose_only_known_name_is_removed_tells_what_was_known(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    one = make(workspace, "one", b"content")
+    (tmp_path / "two").hardlink_to(tmp_path / "one")  # by nobody who asked us
+    workspace.unlink(workspace.top, "one")
+    assert one.is_removed
+    assert workspace.status(one).st_size == len(b"content")
+
+
 def test_a_rename_keeps_the_identity_and_those_below(workspace: Workspace) -> None:
     directory = workspace.make_directory(workspace.top, "d", 0o755)
     below = workspace.make_directory(directory, "below", 0o755)
