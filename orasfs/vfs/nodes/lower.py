@@ -134,6 +134,7 @@ class Lower:
             raise InvalidContent("the base is an index, which cannot be edited")
         unchanged = set()
         for ordinal, layer in enumerate(manifest.layers):
+            await trio.lowlevel.checkpoint()  # there may be thousands, and others want their turn
             path = clean_title(layer.title) if layer.title else ""
             if not path or await self._is_unchanged(path):
                 unchanged.add(ordinal)
