@@ -57,7 +57,7 @@ class Order:
             wanted.
         is_copy: whether nothing of the base can have been changed, so that all is copied.
         subject: what it is attached to: it gets no tag.
-        near_base: the manifest it began from, if that is in the same repository.
+        near_base: the manifest it began from, if that is in the same repository of a registry.
     """
 
     registry: str
@@ -110,6 +110,8 @@ def make_order(
         near = None
     repository = full_name(key.registry, key.repository)
     mounts_from = (full_name(near.registry, near.repository),) if near else ()
+    # A layout refuses no manifest for a blob that it lacks, and to look costs nothing.
+    is_near = bool(repository) and mounts_from == (repository,)
     return Order(
         registry=key.registry,
         repository=repository,
@@ -122,7 +124,7 @@ def make_order(
         origin=origin,
         is_copy=origin is not None and draft.is_copy,
         subject=draft.subject,
-        near_base=near.descriptor.digest if near and mounts_from == (repository,) else None,
+        near_base=near.descriptor.digest if near and is_near else None,
     )
 
 

@@ -249,6 +249,13 @@ def test_a_base_in_the_same_repository_is_there_with_all_it_names(world: World) 
     assert make_order(draft, PackSettings()).near_base is None
 
 
+def test_a_layout_is_asked_for_each_blob(world: World) -> None:
+    """It would take a manifest whose blobs it has lost."""
+    base = BaseReference("oci:layout", "", Descriptor("x", Digest.of(b"x"), 1))
+    draft = world.store.create(DraftKey("oci:layout", "", "v1"), base, None)
+    assert make_order(draft, PackSettings()).near_base is None
+
+
 async def test_a_crash_behind_the_push_leaves_no_draft(world: World) -> None:
     draft = world.draft()
     await world.committer.commit(draft)
