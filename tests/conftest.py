@@ -25,8 +25,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a shell: whatever the tests start would ignore it, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The same examples each time: whether a change is accepted must not be chance. Others are looked for
-# with --hypothesis-profile=fuzz.
+# The same examples each time: whether a change is accepted must not be chance. Others are looked
+# for with --hypothesis-profile=fuzz.
 settings.register_profile(
     "default",
     max_examples=100,
