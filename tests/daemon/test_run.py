@@ -1,7 +1,6 @@
 """The daemon's process: what ends it, what it says, and what it leaves."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import trio
 from orasfs.daemon.run import _reason
 from orasfs.errors import NotFound, TimedOut
 from tests.fakes.registry import FakeRegistry
+from tests.support import fewfiles
 from tests.support.golden import GOLDEN
 from tests.support.mounted import Mounted, is_mounted, run
 from tests.support.publish import publish_files
@@ -44,24 +44,15 @@ def test_unmounting_from_outside_ends_the_daemon_with_status_0(
 @pytest.mark.fuse
 def test_more_files_can_be_open_than_the_soft_limit_lets_a_process_have(tmp_path: Path) -> None:
     """Each blob that somebody has open is a descriptor of the daemon."""
-    count = 300
+    count = fewfiles.SOFT_LIMIT + 100
     files = {f"f{number:03}": b"%d" % number for number in range(count)}
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with FakeRegistry() as registry:
         publish_files(registry, "a", "v1", **files)
-        mounted = Mounted(f"{registry.host}/a:v1", tmp_path)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
-        try:
-            mounted.start()
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        try:
+        with Mounted(f"{registry.host}/a:v1", tmp_path, program=fewfiles.PROGRAM) as mounted:
             script = "import sys; print(len([open(p, 'rb') for p in sys.argv[1:]]))"
             paths = [str(mounted.path / name) for name in files]
             opened = run([sys.executable, "-I", "-S", "-c", script, *paths], timeout=60)
             assert opened.stdout == f"{count}\n"
-        finally:
-            mounted.stop()
 
 
 @pytest.mark.fuse

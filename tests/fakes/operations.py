@@ -18,6 +18,7 @@ import itertools
 import math
 import os
 import stat
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -86,6 +87,7 @@ class FakeOperations(Unchangeable):
         self.requests: list[str] = []
         self.followers: dict[Ino, Ino] = {}
         self._backing_fd = os.memfd_create("backing")
+        weakref.finalize(self, os.close, self._backing_fd)
         os.write(self._backing_fd, BACKING)
         self._has_backing = True
         self._numbers = itertools.count(1000)
