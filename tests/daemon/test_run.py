@@ -1,6 +1,7 @@
 """The daemon's process: what ends it, what it says, and what it leaves."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,10 @@ def test_more_files_can_be_open_than_the_soft_limit_lets_a_process_have(tmp_path
             paths = [str(mounted.path / name) for name in files]
             opened = run([sys.executable, "-I", "-S", "-c", script, *paths], timeout=60)
             assert opened.stdout == f"{count}\n"
+            limits = Path(f"/proc/{mounted.process.pid}/limits").read_text()
+            found = re.search(r"Max open files +(\d+) +(\d+)", limits)
+            assert found is not None
+            assert found[1] == found[2]
 
 
 @pytest.mark.fuse
