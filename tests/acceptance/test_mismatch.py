@@ -1,7 +1,10 @@
 """Bytes that are not what their digest says, read through a real mount."""
 
+import errno
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from tests.support.publish import descriptor_of, manifest_of
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
 REPOSITORY = "team/wrong"
+PATIENCE_SECONDS = 30.0
 SMALL = 1_000_000
 LARGE = 65 * 1024 * 1024  # over the size up to which a blob is verified before it is served
 
@@ -31,6 +35,22 @@ def publish_wrong(registry: FakeRegistry, size: int) -> None:
     layer = descriptor_of(right, title="file")
     registry.put_blob_as(REPOSITORY, layer["digest"], wrong)
     registry.put_manifest(REPOSITORY, "v1", manifest_of(layer))
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Ask until it is so, but not for ever."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+
+
+def fails_with_eio(read: Callable[[], bytes]) -> bool:
+    """Tell whether reading fails."""
+    try:
+        read()
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False
 
 
 def kept(mounted: Mounted) -> set[int]:
@@ -58,9 +78,13 @@ def test_wrong_bytes_that_were_served_are_dropped_and_reads_fail_from_then_on(
         path = mounted.path / "file"
         with path.open("rb", buffering=0) as file:
             assert file.read(4096) == bytes(4096), "lazily, from a loopback origin"
+            # Its reader may be through before the verdict is known.
+            wait_until(
+                lambda: "Input/output error" in run(["sha256sum", path], check=False).stderr
+            )
+            # The page was cached: it is dropped.
+            wait_until(lambda: fails_with_eio(partial(os.pread, file.fileno(), 4096, 0)))
             assert "Input/output error" in run(["sha256sum", path], check=False).stderr
-            with pytest.raises(OSError, match="Input/output error"):
-                os.pread(file.fileno(), 4096, 0)  # the page was cached: it has been dropped
         assert os.getxattr(path, "user.oras.verified") == b"false"
         assert LARGE not in kept(mounted)
 
