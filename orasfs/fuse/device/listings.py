@@ -33,13 +33,12 @@ _CLOSED = Fh(0)
 
 @dataclass(slots=True)
 class _Listing:
-    """A listing: how many wait for it just now, and whether nobody else comes back to it."""
+    """A listing, and how many wait for it just now."""
 
     ino: Ino
     fh: Fh
     number: int
     readers: int = 0
-    is_over: bool = False
 
     @property
     def key(self) -> tuple[Ino, int]:
@@ -98,7 +97,7 @@ class Listings:
             raise
         listing.readers -= 1
         answer = self._entries(listing, request, found)
-        if listing.is_over:
+        if not self._is_kept(listing):
             self._end(listing)
         return answer
 
@@ -125,10 +124,12 @@ class Listings:
             self._end(next(iter(self._kept.values())))
         return listing
 
+    def _is_kept(self, listing: _Listing) -> bool:
+        return self._kept.get(listing.key) is listing
+
     def _end(self, listing: _Listing) -> None:
         """Let go of a listing, now or after those who wait for it."""
-        listing.is_over = True
-        if self._kept.get(listing.key) is listing:
+        if self._is_kept(listing):
             del self._kept[listing.key]
         if not listing.readers and listing.fh:
             self._operations.releasedir(listing.fh)
@@ -142,7 +143,7 @@ class Listings:
 
         def consume(rows: Iterator[MemberRow]) -> Sequence[Ino]:
             nonlocal body, counted
-            before = position - _at(request) + DOTS + _after_dots(request)
+            before = (listing.number << _AT_BITS) + DOTS + _after_dots(request)
             room = request.size - len(head)
             entries, inos = self._encoder.members(rows, before, room, is_plus=request.is_plus)
             body, counted = head + entries, inos if request.is_plus else ()

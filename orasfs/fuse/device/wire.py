@@ -91,7 +91,6 @@ class Opened(IntFlag):
 
     DIRECT_IO = 1 << 0
     KEEP_CACHE = 1 << 1
-    CACHE_DIR = 1 << 3
     NOFLUSH = 1 << 5
     PASSTHROUGH = 1 << 7
 
