@@ -5,7 +5,7 @@ leave behind. A later member replaces an earlier one of its name; a repeated dir
 children; hard links name the earlier member, and survive when that name is replaced. What
 extraction would fail at, or would do harm, is recorded as a *problem* and left out: names that
 leave the archive, members below a symlink or a file, hard links to nothing. Nothing here ever
-follows a symlink. Owns, too, which files go to the slab and which are blobs of their own.
+follows a symlink.
 
 Memory is bounded by the limits below; a member costs about 75 bytes beside its name: records are
 kept in the form of the index, names in `orasfs.tree.nametable`. Pure.
@@ -20,11 +20,9 @@ from typing import NamedTuple
 
 from orasfs.errors import ContentRefused
 from orasfs.oci.digest import Digest
-from orasfs.tree.indexsections import Sections, count_link, describe, kind_of, sort_entries
+from orasfs.tree.indexsections import Places, Sections, count_link, describe, kind_of, sort_entries
 from orasfs.tree.layerindex import (
-    BLOB_BYTES,
     EXTENT,
-    OWN_BLOB_BYTES,
     RECORD,
     ROOT,
     Extent,
@@ -75,8 +73,7 @@ class IndexBuilder:
         self.names = NameTable()
         self.records = bytearray()
         self.extents = bytearray()
-        self._blobs = bytearray()
-        self._slab_size = 0
+        self._places = Places()
         self._problems: list[str] = []
         self._has_orphans = False
         # The directory of the last member, as it was written: most follow their siblings.
@@ -94,7 +91,7 @@ class IndexBuilder:
     @property
     def slab_size(self) -> int:
         """How many bytes the slab has, of all files so far."""
-        return self._slab_size
+        return self._places.slab_size
 
     def problem(self, text: str) -> None:
         """Record what is wrong with a member that was left out; the first hundred are kept."""
@@ -143,8 +140,7 @@ class IndexBuilder:
         for extent in extents:
             self.extents += EXTENT.pack(extent.file_offset, extent.tar_offset, extent.length)
         length = extents[-1].tar_offset + extents[-1].length - start if extents else 0
-        fields = (start, self._slab_size, size, mtime_ns, first, count)
-        self._slab_size += length
+        fields = (start, self._places.take_in_slab(length), size, mtime_ns, first, count)
         self._name(*at, self._new(fields, mode, _FILE, _SPARSE))
         return Placed(None, length)
 
@@ -155,13 +151,7 @@ class IndexBuilder:
         at = self._place_of_leaf(path)
         if at is None:
             return None
-        blob, place, flags = None, self._slab_size, 0
-        if size >= OWN_BLOB_BYTES:
-            blob = place = len(self._blobs) // BLOB_BYTES
-            flags = _OWN
-            self._blobs += bytes(BLOB_BYTES)
-        else:
-            self._slab_size += size
+        blob, place, flags = self._places.take(size)
         tar, count = (tar_offset, 1) if size else (0, 0)
         node = self._new((tar, place, size, mtime_ns, 0, count), mode, _FILE, flags)
         self._name(*at, node)
@@ -169,8 +159,7 @@ class IndexBuilder:
 
     def set_blob(self, number: int, digest: Digest) -> None:
         """Say what the digest (sha256) of a file is that is a blob of its own."""
-        start = number * BLOB_BYTES
-        self._blobs[start : start + BLOB_BYTES] = bytes.fromhex(digest.hex)
+        self._places.set_blob(number, digest)
 
     def add_symlink(self, path: bytes, *, mode: int, mtime_ns: int, target: bytes) -> None:
         """Add a symlink; where it leads is not judged here (orasfs.tree.packed does)."""
@@ -212,9 +201,14 @@ class IndexBuilder:
         """
         entries = sort_entries(self.names, self.records, has_orphans=self._has_orphans)
         parts = Sections(
-            self.records, entries, self.extents, self._blobs, self.names.heap, self._problems
+            self.records,
+            entries,
+            self.extents,
+            self._places.blobs,
+            self.names.heap,
+            self._problems,
         )
-        yield from parts.in_order(self._slab_size, tar_size)
+        yield from parts.in_order(self._places.slab_size, tar_size)
         self.names, self.records = NameTable(), bytearray()
 
     def _clean(self, path: bytes) -> bytes | None:

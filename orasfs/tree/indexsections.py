@@ -1,7 +1,8 @@
 """The parts of an index while it is made: changes of its records, its names sorted, its order.
 
-Owns how `orasfs.tree.indexbuilder` and `orasfs.tree.plainindex` write the form that
-`orasfs.tree.layerindex` describes. Knows nothing of what members mean. Pure.
+Owns which files go to the slab and which are blobs of their own, and how
+`orasfs.tree.indexbuilder` and `orasfs.tree.plainindex` write the form that `orasfs.tree.layerindex`
+describes. Knows nothing of what members mean. Pure.
 """
 
 import struct
@@ -10,6 +11,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from orasfs.oci.digest import Digest
 from orasfs.tree.layerindex import (
     BLOB_BYTES,
     ENTRY,
@@ -17,16 +19,19 @@ from orasfs.tree.layerindex import (
     HEADER,
     LENGTH,
     MAGIC,
+    OWN_BLOB_BYTES,
     RECORD,
     ROOT,
     VERSION,
     MemberKind,
+    RecordFlag,
 )
 from orasfs.tree.nametable import NameTable
 
 _ENTRY_OF, _RANGE, _LINKS = map(struct.Struct, ("<Q", "<II", "<I"))  # of a record
 _RANGE_AT, _LINKS_AT, _KIND_AT = 32, 40, 46
-_DIRECTORY = int(MemberKind.DIRECTORY)  # as a plain number, since there are many
+# As plain numbers, since there are many.
+_DIRECTORY, _OWN = int(MemberKind.DIRECTORY), int(RecordFlag.OWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,40 @@ class Sections:
         head = head[: -LENGTH.size]
         yield head + LENGTH.pack(zlib.crc32(head))
         yield from (self.records, self.entries, self.extents, self.blobs, self.heap, problems)
+
+
+class Places:
+    """Where files will be on disk: in the slab, one behind the other, or in blobs of their own.
+
+    Attributes:
+        blobs: the digests of files that are blobs of their own, one behind the other.
+        slab_size: bytes of all that is in the slab.
+    """
+
+    __slots__ = ("blobs", "slab_size")
+
+    def __init__(self) -> None:
+        self.blobs = bytearray()
+        self.slab_size = 0
+
+    def take(self, size: int) -> tuple[int | None, int, int]:
+        """Return a whole file's number among the blobs, if it is one, its place, and flags."""
+        if size >= OWN_BLOB_BYTES:
+            number = len(self.blobs) // BLOB_BYTES
+            self.blobs += bytes(BLOB_BYTES)
+            return number, number, _OWN
+        return None, self.take_in_slab(size), 0
+
+    def take_in_slab(self, length: int) -> int:
+        """Return where the next `length` bytes are in the slab."""
+        place = self.slab_size
+        self.slab_size += length
+        return place
+
+    def set_blob(self, number: int, digest: Digest) -> None:
+        """Say what the digest (sha256) of a file is that is a blob of its own."""
+        start = number * BLOB_BYTES
+        self.blobs[start : start + BLOB_BYTES] = bytes.fromhex(digest.hex)
 
 
 def kind_of(records: bytearray, node: int) -> int:

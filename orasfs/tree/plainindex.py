@@ -14,12 +14,10 @@ from collections.abc import Sequence
 from orasfs.errors import ContentRefused
 from orasfs.oci.digest import Digest
 from orasfs.tree.indexbuilder import MAX_EXTENTS, MAX_TARGET_BYTES, Placed
-from orasfs.tree.indexsections import Sections
+from orasfs.tree.indexsections import Places, Sections
 from orasfs.tree.layerindex import (
-    BLOB_BYTES,
     ENTRY,
     EXTENT,
-    OWN_BLOB_BYTES,
     RECORD,
     ROOT,
     Extent,
@@ -67,8 +65,7 @@ class PlainIndex:
         self._directories: dict[int, tuple[int, int, int]] = {ROOT: _IMPLIED}
         self._paths: dict[bytes, dict[bytes, int]] = {b"": self._children[ROOT]}
         self._extents: list[bytes] = []
-        self._blobs = bytearray()
-        self._slab_size = 0
+        self._places = Places()
 
     def __repr__(self) -> str:
         return f"<PlainIndex nodes={len(self._records)}>"
@@ -98,13 +95,7 @@ class PlainIndex:
     ) -> Placed:
         """See `IndexBuilder.add_whole_file`."""
         siblings, name = self._place_of(path)
-        blob, flags, place = None, 0, self._slab_size
-        if size >= OWN_BLOB_BYTES:
-            blob = place = len(self._blobs) // BLOB_BYTES
-            flags = _OWN
-            self._blobs += bytes(BLOB_BYTES)
-        else:
-            self._slab_size += size
+        blob, place, flags = self._places.take(size)
         count, tar = (1, tar_offset) if size else (0, 0)
         self._put(siblings, name, len(self._records))
         self._records.append(
@@ -121,9 +112,8 @@ class PlainIndex:
             raise NotPlain
         siblings, name = self._place_of(path)
         tar = extents[0].tar_offset if extents else 0
-        place = self._slab_size
-        if extents:
-            self._slab_size += extents[-1].tar_offset + extents[-1].length - tar
+        length = extents[-1].tar_offset + extents[-1].length - tar if extents else 0
+        place = self._places.take_in_slab(length)
         for extent in extents:
             self._extents.append(EXTENT.pack(extent.file_offset, extent.tar_offset, extent.length))
         self._put(siblings, name, len(self._records))
@@ -132,8 +122,7 @@ class PlainIndex:
 
     def set_blob(self, number: int, digest: Digest) -> None:
         """See `IndexBuilder.set_blob`."""
-        start = number * BLOB_BYTES
-        self._blobs[start : start + BLOB_BYTES] = bytes.fromhex(digest.hex)
+        self._places.set_blob(number, digest)
 
     def add_symlink(self, path: bytes, *, mode: int, mtime_ns: int, target: bytes) -> None:
         """See `IndexBuilder.add_symlink`."""
@@ -163,10 +152,10 @@ class PlainIndex:
             records=b"".join(self._records),
             entries=entries,
             extents=b"".join(self._extents),
-            blobs=self._blobs,
+            blobs=self._places.blobs,
             heap=b"".join(self._texts),
         )
-        return b"".join(parts.in_order(self._slab_size, tar_size))
+        return b"".join(parts.in_order(self._places.slab_size, tar_size))
 
     def _place_of(self, path: bytes) -> tuple[dict[bytes, int], bytes]:
         """Return the names of the directory that a path is in, and its own name."""

@@ -16,7 +16,7 @@ from orasfs.store.content.cas import ContentStore
 from orasfs.store.packed import unpack
 from orasfs.store.packed import unpacker as unpacker_module
 from orasfs.store.packed.unpacker import Unpacker
-from orasfs.tree import indexbuilder
+from orasfs.tree import indexsections
 from orasfs.tree.partialindex import PartialIndex
 from tests.support.archives import files, tar_of
 from tests.support.layers import packed_layer
@@ -58,7 +58,7 @@ def test_files_are_what_was_packed_whatever_the_steps(
     *,
     is_ahead: bool,
 ) -> None:
-    monkeypatch.setattr(indexbuilder, "OWN_BLOB_BYTES", 20_000)
+    monkeypatch.setattr(indexsections, "OWN_BLOB_BYTES", 20_000)
     monkeypatch.setattr(unpacker_module, "_ALONE_BYTES", 0 if is_ahead else 1 << 20)
     directory = tmp_path_factory.mktemp("unpacker")
     packed = {f"d/{number}": each for number, each in enumerate(contents)}
