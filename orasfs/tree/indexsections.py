@@ -1,8 +1,8 @@
 """The parts of an index while it is made: changes of its records, its names sorted, its order.
 
 Owns which files go to the slab and which are blobs of their own, and how
-`orasfs.tree.indexbuilder` and `orasfs.tree.plainindex` write the form that `orasfs.tree.layerindex`
-describes. Knows nothing of what members mean. Pure.
+`orasfs.tree.indexbuilder` and `orasfs.tree.plainindex` write the form that
+`orasfs.tree.layerindex` describes. Knows nothing of what members mean. Pure.
 """
 
 import struct
