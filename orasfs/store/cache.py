@@ -91,7 +91,7 @@ class Cache:
             disk_limiter=limiter,
             patience_seconds=options.patience_seconds,
             room=self._room,
-            passing=Passing(options),
+            passing=Passing(options, on_mismatch),
         )
         self._is_closing = threading.Event()
         self._token = trio.lowlevel.current_trio_token()

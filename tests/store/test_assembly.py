@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from orasfs.errors import ConnectionBroken, ContentMismatch, NotFound, RegistryFailure, StorageFull
 from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.digest import Digest
+from orasfs.oci.storage import BlobReader
 from orasfs.store.content.cas import ContentStore
 from orasfs.store.fetching.pace import Pace
 from orasfs.store.files import disk
@@ -364,6 +366,31 @@ async def test_wrong_bytes_that_were_served_end_all_readers(
             reader.close()
         assert not b.store.has(descriptor)
     assert list((tmp_path / "ingest").iterdir()) == []
+
+
+async def read_all(reader: BlobReader, size: int, *, backwards: bool) -> None:
+    offsets = range(0, SIZE, size)
+    for offset in reversed(offsets) if backwards else offsets:
+        count = min(size, SIZE - offset)
+        content = reader.read_now(offset, count) or await reader.read(offset, count)
+        assert content == at(offset, count)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_who_reads_all_of_it_always_learns_that_it_is_wrong(
+    tmp_path: Path, expect_log: ExpectLog, *, backwards: bool
+) -> None:
+    expect_log(logging.ERROR, "wrong bytes were served")
+    source, descriptor = published()
+    other = replace(descriptor, digest=Digest.of(b"other"))
+    source.served[other.digest] = CONTENT
+    async with bench(tmp_path) as b:
+        reader = await b.open(other, source)
+        with pytest.raises(ContentMismatch):
+            await read_all(reader, MIB, backwards=backwards)
+        reader.close()
+        await b.downloads.wait_idle()
+        assert b.mismatches == [other.digest]
 
 
 @pytest.mark.parametrize("served", [CONTENT[:-5], CONTENT + b"more"])

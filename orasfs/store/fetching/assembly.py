@@ -142,8 +142,10 @@ class Assembly:
     # The readers' side.
 
     def has(self, start: int, stop: int) -> bool:
-        """Tell whether bytes [start, stop) are in the file."""
-        return self.is_verified or (self._file is not None and self._file.chunks.has(start, stop))
+        """Tell whether bytes [start, stop) are in the file, and may be served."""
+        if self.is_verified:
+            return True
+        return self._file is not None and self._file.servable(start, stop) >= stop
 
     def progress(self) -> Hashable:
         """Tell how far it is (`orasfs.aio.telling`): its bytes, and then their digest."""
@@ -154,7 +156,7 @@ class Assembly:
         await trio.lowlevel.checkpoint()
 
     async def wait_for(self, cursor: Cursor, start: int, stop: int) -> None:
-        """Wait until bytes [start, stop), which the cursor has noted, are in the file.
+        """Wait until bytes [start, stop), which the cursor has noted, may be served.
 
         Raises:
             Unreachable: and whatever else the source raises.
@@ -165,8 +167,9 @@ class Assembly:
         """Fetch all from `offset`, wait for a byte there; return up to where there are some."""
         want = Want(offset, self.size, is_open=True)
         await self._wait(Waiter(want, offset + 1, needs_verified=False))
-        gap = None if self._file is None else self._file.chunks.gap(offset, self.size)
-        return self.size if self.is_verified or gap is None else max(gap, offset)
+        if self.is_verified or self._file is None:
+            return self.size
+        return self._file.servable(offset, self.size)
 
     async def wait_verified(self) -> None:
         """Fetch all of it, and wait until it is verified; raises as `wait_for`."""

@@ -6,8 +6,10 @@ by all such readers of a mount, and the digests of chunks. Nothing here touches 
 INVARIANT: what must be verified before it is served is read twice at most: once whole, for its
 digest and those of its chunks, and once more a chunk at a time, each checked against its own. So
 no byte is served that is not the blob's, and memory stays bounded whatever its size.
+INVARIANT: who reads the rest in order gets the last bytes only if all are those of the digest.
 """
 
+import copy
 import hashlib
 import logging
 import threading
@@ -15,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from orasfs.errors import (
     ContentMismatch,
@@ -44,12 +46,20 @@ class Passing:
 
     Args:
         options: say what may be served before it is verified.
+        on_mismatch: called on the trio thread with the digest of a blob whose bytes were served
+            and proved to be wrong.
     """
 
-    def __init__(self, options: CacheOptions) -> None:
+    def __init__(
+        self, options: CacheOptions, on_mismatch: Callable[[Digest], None] = lambda _: None
+    ) -> None:
         self._options = options
+        self._on_mismatch = on_mismatch
+        self._wrong: TTLCache[tuple[Digest, int], ContentMismatch] = TTLCache(
+            _MAX_VERIFIED, options.failure_seconds
+        )
         self.limiter = trio.CapacityLimiter(_THREADS)
-        self._lock = threading.Lock()  # around the two tables
+        self._lock = threading.Lock()  # around the two tables that threads use
         self._chunks: LRUCache[tuple[Digest, int], bytes] = LRUCache(WINDOW_BYTES, getsizeof=len)
         self._digests: LRUCache[tuple[Digest, int], list[bytes]] = LRUCache(_MAX_VERIFIED)
 
@@ -95,6 +105,22 @@ class Passing:
         with self._lock:
             self._chunks[digest, number] = content
 
+    def drop(self, descriptor: Descriptor, error: ContentMismatch, *, was_served: bool) -> None:
+        """Have no byte of a wrong blob, and tell those who got some; on the trio thread."""
+        if (descriptor.digest, descriptor.size) in self._wrong:
+            return
+        self._wrong[descriptor.digest, descriptor.size] = error
+        with self._lock:
+            for key in [key for key in self._chunks if key[0] == descriptor.digest]:
+                del self._chunks[key]
+        if was_served:
+            logger.error("wrong bytes were served: digest=%s", descriptor.digest)
+            self._on_mismatch(descriptor.digest)
+
+    def why_wrong(self, descriptor: Descriptor) -> ContentMismatch | None:
+        """Return why a blob proved to be wrong, for some seconds; on the trio thread."""
+        return self._wrong.get((descriptor.digest, descriptor.size))
+
     def digests(self, descriptor: Descriptor) -> list[bytes] | None:
         """Return the digests of the chunks of a blob that was verified, None if it was not."""
         with self._lock:
@@ -116,6 +142,10 @@ class PassingReader:
         self._is_lazy = passing.may_be_lazy(descriptor, source)
         self._fetching = threading.Lock()  # around the stream; held by one worker thread
         self._stream: BlobStream | None = None
+        self._verifier = self._new_verifier()
+        self._hashed = 0  # how many chunks have gone through it
+        self._wrong: ContentMismatch | None = None
+        self._was_served = False  # before it was verified
         self._is_closed = False
 
     def __repr__(self) -> str:
@@ -155,17 +185,27 @@ class PassingReader:
         if offset >= stop:
             await trio.lowlevel.checkpoint()
             return b""
+        self._wrong = self._wrong or self._passing.why_wrong(self._descriptor)
+        if self._wrong is not None:
+            raise copy.copy(self._wrong) from self._wrong
         pieces = []
         for number in range(offset // CHUNK_BYTES, (stop - 1) // CHUNK_BYTES + 1):
             chunk = self._passing.chunk(self._descriptor.digest, number)
             if chunk is None:
-                chunk = await trio.to_thread.run_sync(
-                    partial(self._fetch, number),
-                    abandon_on_cancel=True,
-                    limiter=self._passing.limiter,
-                )
+                chunk = await self._fetched(number)
             pieces.append(_part(chunk, number, offset, stop))
+        self._was_served = self._is_lazy
         return b"".join(pieces)
+
+    async def _fetched(self, number: int) -> bytes:
+        try:
+            return await trio.to_thread.run_sync(
+                partial(self._fetch, number), abandon_on_cancel=True, limiter=self._passing.limiter
+            )
+        except ContentMismatch as error:
+            self._wrong = error
+            self._passing.drop(self._descriptor, error, was_served=self._was_served)
+            raise
 
     def close(self) -> None:
         """End the stream. Harmless twice."""
@@ -198,13 +238,15 @@ class PassingReader:
                 raise ContentMismatch(
                     f"{descriptor.digest}: bytes from {number * CHUNK_BYTES} on were others before"
                 )
+            if digests is None:
+                self._hash_along(number, chunk)
             passing.put(descriptor.digest, number, chunk)
         return chunk
 
     def _verify(self) -> list[bytes]:
         """Read the whole blob once; return the digests of its chunks."""
         descriptor = self._descriptor
-        verifier = Verifier(descriptor.digest, descriptor.size)
+        verifier = self._new_verifier()
         digests: list[bytes] = []
         chunks: list[tuple[int, bytes]] = []
         most = WINDOW_BYTES // CHUNK_BYTES // _THREADS
@@ -219,6 +261,23 @@ class PassingReader:
             self._passing.put(descriptor.digest, number, chunk)
         self._passing.note_digests(descriptor, digests)
         return digests
+
+    def _hash_along(self, number: int, chunk: bytes) -> None:
+        """Take a chunk and what is at hand behind it into the digest, if it is its turn."""
+        passing, digest = self._passing, self._descriptor.digest
+        last = (self.size - 1) // CHUNK_BYTES
+        while self._hashed <= last:
+            part = chunk if self._hashed == number else passing.chunk(digest, self._hashed)
+            if part is None:
+                return
+            self._verifier.update(part)
+            self._hashed += 1
+        verifier, self._verifier = self._verifier, self._new_verifier()
+        self._hashed = 0
+        verifier.finish()
+
+    def _new_verifier(self) -> Verifier:
+        return Verifier(self._descriptor.digest, self._descriptor.size)
 
     def _receive(self, number: int) -> bytes:
         """Return a chunk from the stream, which goes on where it is or is opened anew."""

@@ -7,6 +7,8 @@ trio. Several threads may write at once, each by a `ChunkWriter` of its own; the
 for one thread.
 
 INVARIANT: a name below blobs/ is given only by `publish`, after `verify`.
+INVARIANT: until it is verified, no one is given the piece that came last (`servable`). So whoever
+has got all of the bytes, in whatever order, has got those of its digest.
 """
 
 import os
@@ -52,6 +54,7 @@ class ChunkFile(ingest.Incoming):
         self._hashed = 0
         self._prefix = 0
         self._written = 0
+        self._last = (0, descriptor.size)  # the piece that came last, once all are there
         self.chunks = ChunkMap(descriptor.size)
         self.resumed = 0
 
@@ -86,6 +89,18 @@ class ChunkFile(ingest.Incoming):
             map_fd = -1 if self._map_fd < 0 else os.dup(self._map_fd)
             return ChunkWriter(self, os.dup(self._fd), map_fd, hashes_along=hashes_along)
 
+    def servable(self, start: int, stop: int) -> int:
+        """Return up to where bytes from `start` on may be served before all are verified.
+
+        It is `stop` at most, and `start` if none may be.
+        """
+        gap = self.chunks.gap(start, stop)
+        end = stop if gap is None else max(gap, start)
+        if not self.chunks.is_complete:  # looked at last: then `end` is of a time before that
+            return end
+        last_start, last_stop = self._last
+        return max(start, last_start) if start < last_stop and last_start < end else end
+
     def have_room(self, size: int) -> None:
         """Have room for `size` bytes more; for `ChunkWriter`.
 
@@ -95,18 +110,22 @@ class ChunkFile(ingest.Incoming):
         if self._claim is not None:
             self._claim.use(size, self._descriptor.size)
 
-    def note(self, size: int, *, hashes_along: bool) -> None:
-        """Say that a writer has written `size` bytes more; for `ChunkWriter`."""
+    def note(self, start: int, stop: int, *, hashes_along: bool) -> None:
+        """Say that a writer has written bytes [start, stop); for `ChunkWriter`."""
         total = self._descriptor.size
-        with self._lock:
+        with self._lock:  # of two that write the last pieces, one is the last
+            was_complete = self.chunks.is_complete
+            self.chunks.fill(start, stop)
+            if self.chunks.is_complete and not was_complete:
+                self._last = start, stop
             if self._fd < 0:
                 return
-            self._written += size
+            self._written += stop - start
             gap = self.chunks.gap(self._prefix, total)
             prefix = total if gap is None else gap
             is_news, self._prefix = prefix > self._prefix, prefix
             if self._follower is None and hashes_along and is_news:
-                backlog = prefix - self._hashed - size
+                backlog = prefix - self._hashed - (stop - start)
                 if backlog <= _BACKLOG_BYTES + _BACKLOG_FACTOR * self._written:
                     self._follower = FollowingVerifier(self._fd, self._verifier, self._hashed)
             if self._follower is not None:
@@ -146,6 +165,7 @@ class ChunkFile(ingest.Incoming):
                 chunkmapfile.update(self._map_fd, self.chunks, 0, self._descriptor.size)
         self._verifier = Verifier(self._descriptor.digest, self._descriptor.size)
         self._hashed = self._prefix = self.resumed = 0
+        self._last = (0, self._descriptor.size)
 
     def close(self, *, keep: bool, flush: bool = False) -> None:
         """Let go of the file; the bytes of one that was not published stay if `keep`.
@@ -205,10 +225,9 @@ class ChunkWriter:
             self._file.have_room(stop - start)
             with disk.translated("write a blob"):
                 disk.write_fully(self._fd, content[start - offset : stop - offset], start)
-                chunks.fill(start, stop)
+                self._file.note(start, stop, hashes_along=self._hashes_along)
                 if self._map_fd >= 0:
                     chunkmapfile.update(self._map_fd, chunks, start, stop)
-            self._file.note(stop - start, hashes_along=self._hashes_along)
 
     def close(self) -> None:
         """Close the descriptors."""
