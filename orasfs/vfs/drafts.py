@@ -136,6 +136,16 @@ class Drafts:
         ]
         return sorted(found, key=lambda pair: pair[0])
 
+    def directories(self, place: Place) -> Sequence[str]:
+        """Return the names of the directories in a place that are local, or on the way to drafts."""
+        found = set(self.namespaces.children(place.host, place.path))
+        above = f"{place.path}/" if place.path else ""
+        for draft in self.store.drafts():
+            key, holder = draft.key, _holder(draft.key)
+            if key.registry == place.host and holder.startswith(above) and not key.subject:
+                found.add(holder.removeprefix(above).partition("/")[0])
+        return sorted(found - {""})
+
     async def commit(self, draft: Draft, ticket: str = "") -> None:
         """Commit a draft; then it is the artifact.
 
@@ -224,6 +234,11 @@ def draft_key(place: Place, name: str) -> DraftKey:
     if colon and repository:
         return DraftKey(place.host, place.child(repository).path, tag, colon=True)
     return DraftKey(place.host, place.path, name)
+
+
+def _holder(key: DraftKey) -> str:
+    """Return the path below its registry of the place that a draft is in."""
+    return key.repository.rpartition("/")[0] if key.colon else key.repository
 
 
 def name_in(place: Place, key: DraftKey) -> str | None:

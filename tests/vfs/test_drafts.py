@@ -174,6 +174,22 @@ async def test_a_namespace_is_local_and_stays(mount: Mount) -> None:
         assert "my.space" not in await walker.ls()
 
 
+async def test_what_leads_to_a_draft_is_listed(mount: Mount) -> None:
+    """So that `find` comes to it, though the registry knows nothing of its repository."""
+    async with mount() as walker:
+        for path in ("a/b/c/d:v1", "a/e:v1", "top:v1"):
+            await mkdir(walker, path)
+    async with mount() as walker:
+        assert sorted(await walker.ls()) == ["a", "team", "top:v1"]
+        assert sorted(await walker.ls("a")) == ["b", "e:v1"]
+        assert await walker.ls("a/b") == ["c"]
+        assert await walker.ls("a/b/c") == ["d:v1"]
+        await walker.filesystem.rmdir((await walker.stat("a/b/c")).ino, "d:v1")
+        assert await walker.ls("a") == ["e:v1"]
+        await mkdir(walker, "team/site:v2")
+        assert sorted(await walker.ls("team")) == ["site", "site:v2"]
+
+
 async def test_a_draft_with_something_in_it_is_not_removed(mount: Mount) -> None:
     async with mount() as walker:
         await mkdir(walker, "team/site/v2")

@@ -80,7 +80,7 @@ class PlaceDrafts:
         return drafts is not None and drafts.named(self.place, name) is not None
 
     def listed(self) -> Sequence[Listed]:
-        """Return the drafts and local namespaces to list."""
+        """Return the drafts to list, local namespaces, and what leads to other drafts."""
         drafts = self.mount.drafts
         if drafts is None:
             return ()
@@ -88,8 +88,8 @@ class PlaceDrafts:
             Listed(name, self._found(draft, drafts)) for name, draft in drafts.names(self.place)
         ]
         names = {each.name for each in found}
-        local = drafts.namespaces.children(self.place.host, self.place.path)
-        return found + [Listed(name, self.directory(name)) for name in local if name not in names]
+        local = [name for name in drafts.directories(self.place) if name not in names]
+        return found + [Listed(name, self.directory(name)) for name in local]
 
     async def make_directory(self, name: str, mode: int) -> Found:
         """Begin a draft, or make a local namespace.
@@ -143,7 +143,7 @@ class PlaceDrafts:
                 raise NotEmpty(f"{name}: the draft is not empty; `orasfs discard` drops it")
             await drafts.drop(draft)
         elif (below.host, below.path) in drafts.namespaces:
-            if drafts.names(below) or drafts.namespaces.children(below.host, below.path):
+            if drafts.names(below) or drafts.directories(below):
                 raise NotEmpty(f"{name}: not empty")
             drafts.namespaces.remove(below.host, below.path)
         else:
