@@ -1,4 +1,4 @@
-"""Whom to trust by TLS, and who to be: certificates from options and from docker's certs.d.
+"""Whom to trust by TLS, and who to be: certificates from options and from `certs.d` directories.
 
 Owns which files make the contexts of a registry; both HTTP paths share them through
 `RegistrySettings`. Reads files, and makes no request.
@@ -8,12 +8,16 @@ the registry redirects to learns by it who asks, and could use it no worse than 
 """
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orasfs.errors import InvalidInput
 
-CERTIFICATES = Path("/etc/docker/certs.d")
+# Of docker, of podman and skopeo, and of containerd.
+CERTIFICATES = tuple(
+    Path("/etc") / name / "certs.d" for name in ("docker", "containers", "containerd")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +45,20 @@ def make_context(
     options: TrustOptions,
     host: str,
     *,
-    certificates: Path = CERTIFICATES,
+    certificates: Sequence[Path] = CERTIFICATES,
     is_foreign: bool = False,
 ) -> ssl.SSLContext | None:
     """Return the TLS context for a registry; None if the system's certificates are all there is.
 
-    `certificates` is docker's directory: below it is one for each `HOST[:PORT]`, with authorities
-    in `*.crt`, and pairs of `NAME.cert` and `NAME.key` (dockerd, "certs.d"). The context for all
-    other hosts that the registry leads to, `is_foreign`, trusts the same and shows nothing.
+    Below each of `certificates` is a directory for each `HOST[:PORT]`, with authorities in
+    `*.crt`, and pairs of `NAME.cert` and `NAME.key` (dockerd, "certs.d"; containers-certs.d(5);
+    containerd docs/hosts.md). The context for all other hosts that the registry leads to,
+    `is_foreign`, trusts the same and shows nothing.
 
     Raises:
         InvalidInput: a file cannot be read, or is no certificate.
     """
-    found = sorted((certificates / host).glob("*"))
+    found = [path for each in certificates for path in sorted((each / host).glob("*"))]
     authorities = [path for path in found if path.suffix == ".crt"]
     pairs = [(path, path.with_suffix(".key")) for path in found if path.suffix == ".cert"]
     authorities += options.authorities

@@ -137,7 +137,7 @@ class Drafts:
         return sorted(found, key=lambda pair: pair[0])
 
     def directories(self, place: Place) -> Sequence[str]:
-        """Return the names of the directories in a place that are local, or on the way to drafts."""
+        """Return the names of directories in a place: local ones, and what leads to drafts."""
         found = set(self.namespaces.children(place.host, place.path))
         above = f"{place.path}/" if place.path else ""
         for draft in self.store.drafts():

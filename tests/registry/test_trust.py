@@ -51,7 +51,7 @@ async def ping(registry: FakeRegistry, context: ssl.SSLContext | None) -> None:
 
 
 def test_without_a_choice_the_systems_store_is_taken(tmp_path: Path) -> None:
-    assert make_context(TrustOptions(), HOST, certificates=tmp_path) is None
+    assert make_context(TrustOptions(), HOST, certificates=[tmp_path]) is None
 
 
 async def test_an_authority_that_was_chosen_is_trusted(
@@ -60,9 +60,9 @@ async def test_an_authority_that_was_chosen_is_trusted(
     with FakeRegistry(server_context(authority)) as registry:
         with pytest.raises(TLSFailure):
             await ping(registry, None)
-        await ping(registry, make_context(TrustOptions(ca_file), HOST, certificates=tmp_path))
+        await ping(registry, make_context(TrustOptions(ca_file), HOST, certificates=[tmp_path]))
         other = TrustOptions(ca_file)
-        context = make_context(other, HOST, certificates=tmp_path)
+        context = make_context(other, HOST, certificates=[tmp_path])
         assert context is not None
         assert context.verify_mode == ssl.CERT_REQUIRED
 
@@ -70,7 +70,7 @@ async def test_an_authority_that_was_chosen_is_trusted(
 async def test_insecure_verifies_nothing_and_is_not_trusted(
     authority: trustme.CA, tmp_path: Path
 ) -> None:
-    context = make_context(TrustOptions(is_insecure=True), HOST, certificates=tmp_path)
+    context = make_context(TrustOptions(is_insecure=True), HOST, certificates=[tmp_path])
     with FakeRegistry(server_context(authority)) as registry:
         await ping(registry, context)
     settings = RegistrySettings(ssl_context=context, verifies_tls=False)
@@ -78,25 +78,28 @@ async def test_insecure_verifies_nothing_and_is_not_trusted(
     assert RemoteRegistry(HOST, RegistrySettings()).repository("a").is_trusted
 
 
-async def test_certificates_of_docker_are_found_by_the_registrys_name(
+async def test_certificates_are_found_by_the_registrys_name_in_every_directory(
     authority: trustme.CA, tmp_path: Path
 ) -> None:
+    docker, containers = (tmp_path / name / "certs.d" for name in ("docker", "containers"))
+
+    def context(host: str) -> ssl.SSLContext | None:
+        return make_context(TrustOptions(), host, certificates=[docker, containers])
+
     server = server_context(authority)
     server.verify_mode = ssl.CERT_REQUIRED
     authority.configure_trust(server)
     with FakeRegistry(server) as registry:
-        directory = tmp_path / registry.host
-        directory.mkdir()
-        authority.cert_pem.write_to_path(directory / "own.crt")
+        for directory in (docker, containers):
+            (directory / registry.host).mkdir(parents=True)
+        authority.cert_pem.write_to_path(docker / registry.host / "own.crt")
         with pytest.raises(Unreachable):
-            await ping(
-                registry, make_context(TrustOptions(), registry.host, certificates=tmp_path)
-            )
+            await ping(registry, context(registry.host))
         client = authority.issue_cert("me@example")
-        client.cert_chain_pems[0].write_to_path(directory / "client.cert")
-        client.private_key_pem.write_to_path(directory / "client.key")
-        await ping(registry, make_context(TrustOptions(), registry.host, certificates=tmp_path))
-        assert make_context(TrustOptions(), "another.example", certificates=tmp_path) is None
+        client.cert_chain_pems[0].write_to_path(containers / registry.host / "client.cert")
+        client.private_key_pem.write_to_path(containers / registry.host / "client.key")
+        await ping(registry, context(registry.host))
+        assert context("another.example") is None
 
 
 class Watched(FakeRegistry):
@@ -139,9 +142,9 @@ async def test_client_certificates_are_shown_to_the_registry_and_to_no_redirect_
         registry.fail("/manifests/", status=307, headers={"Location": location})
         registry.blob_location = f"https://{storage.host}/storage/"
         settings = RegistrySettings(
-            ssl_context=make_context(options, registry.host, certificates=tmp_path),
+            ssl_context=make_context(options, registry.host, certificates=[tmp_path]),
             foreign_ssl_context=make_context(
-                options, registry.host, certificates=tmp_path, is_foreign=True
+                options, registry.host, certificates=[tmp_path], is_foreign=True
             ),
             retry=RetryPolicy(attempts=1),
         )
@@ -188,7 +191,7 @@ def test_files_that_are_no_use_are_named(tmp_path: Path, ca_file: Path) -> None:
         TrustOptions(cert_file=ca_file, key_file=empty),
     ):
         with pytest.raises(InvalidInput, match=str(tmp_path)):
-            make_context(options, HOST, certificates=tmp_path)
+            make_context(options, HOST, certificates=[tmp_path])
 
 
 def test_an_encrypted_key_is_refused_without_asking(authority: trustme.CA, tmp_path: Path) -> None:
@@ -203,7 +206,7 @@ def test_an_encrypted_key_is_refused_without_asking(authority: trustme.CA, tmp_p
     (tmp_path / "key.pem").write_bytes(encrypted)
     options = TrustOptions(cert_file=tmp_path / "cert.pem", key_file=tmp_path / "key.pem")
     with pytest.raises(InvalidInput, match="encrypted"):
-        make_context(options, HOST, certificates=tmp_path)
+        make_context(options, HOST, certificates=[tmp_path])
 
 
 async def test_a_host_is_reached_at_the_address_given_and_verified_by_its_name(
@@ -213,7 +216,7 @@ async def test_a_host_is_reached_at_the_address_given_and_verified_by_its_name(
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("registry.example").configure_cert(server)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    context = make_context(TrustOptions(tmp_path / "ca.pem"), HOST, certificates=tmp_path)
+    context = make_context(TrustOptions(tmp_path / "ca.pem"), HOST, certificates=[tmp_path])
     content = b"content"
     blob = Descriptor("application/octet-stream", Digest.of(content), len(content))
     with FakeRegistry(server) as registry:
