@@ -9,6 +9,7 @@ again is another one: as long as the old one is held somewhere, their serials di
 import os
 import stat
 from collections import Counter
+from collections.abc import Collection
 from weakref import WeakValueDictionary
 
 
@@ -35,8 +36,9 @@ class Identity:
         self.serial = serial
         self.kind = stat.S_IFMT(status.st_mode)
         self.is_top = is_top
-        self.names: set[tuple[Identity, str]] = set()
-        self.fds: list[int] = []
+        # Of most there is one, and there are many of most: a set is 200 bytes, and so are lists.
+        self.names: Collection[tuple[Identity, str]] = ()
+        self.fds: tuple[int, ...] = ()
         self.writers = 0
         self.last: os.stat_result | None = None
 
@@ -53,6 +55,20 @@ class Identity:
     def is_removed(self) -> bool:
         """Whether no name leads to it any more."""
         return not self.is_top and not self.names
+
+    def gain(self, parent: "Identity", name: str) -> None:
+        """Have a name more."""
+        if isinstance(self.names, set):
+            self.names.add((parent, name))
+        elif (parent, name) not in self.names:
+            self.names = {*self.names, (parent, name)} if self.names else ((parent, name),)
+
+    def lose(self, parent: "Identity", name: str) -> None:
+        """Have a name less."""
+        if isinstance(self.names, set):
+            self.names.discard((parent, name))
+        elif (parent, name) in self.names:
+            self.names = ()
 
     def parts(self) -> list[str] | None:
         """Return the names from the top to here; None if no name leads here."""
@@ -83,7 +99,7 @@ class Identities:
         if found is None:
             found = Identity(status, self._retired[status.st_ino])
             self._alive[status.st_ino] = found
-        found.names.add((parent, name))
+        found.gain(parent, name)
         return found
 
     def removed(self, parent: Identity, name: str, status: os.stat_result) -> None:
@@ -91,12 +107,12 @@ class Identities:
         found = self._alive.get(status.st_ino)
         if found is None:
             return
-        found.names.discard((parent, name))
+        found.lose(parent, name)
         is_gone = stat.S_ISDIR(status.st_mode) or status.st_nlink <= 1
         if is_gone or not found.names:
             found.last = status
         if is_gone:
-            found.names.clear()
+            found.names = ()
             del self._alive[status.st_ino]
             self._retired[status.st_ino] += 1
 
@@ -106,5 +122,5 @@ class Identities:
         """Note that what had the name `old` now has `new`."""
         found = self._alive.get(status.st_ino)
         if found is not None:
-            found.names.discard(old)
-            found.names.add(new)
+            found.lose(*old)
+            found.gain(*new)

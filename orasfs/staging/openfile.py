@@ -50,7 +50,7 @@ class OpenStaged:
         self.on_write: Callable[[OpenStaged], None] = lambda _: None
         self.identity = identity
         self.is_writable = flags & os.O_ACCMODE != os.O_RDONLY
-        identity.fds.append(fd)
+        identity.fds += (fd,)
         identity.writers += self.is_writable
         if flags & os.O_TRUNC:
             digests.forget(identity.number)
@@ -125,7 +125,7 @@ class OpenStaged:
     def close(self) -> None:
         """Close the file. Harmless twice."""
         if self._fd >= 0:
-            self.identity.fds.remove(self._fd)
+            self.identity.fds = tuple(fd for fd in self.identity.fds if fd != self._fd)
             self.identity.writers -= self.is_writable
             if self.is_writable:
                 self._digests.closed(self.identity.number, os.fstat(self._fd))

@@ -9,34 +9,22 @@ class CountMisused(Exception):
     """More was given back than was taken: a bug in the transport or in the table."""
 
 
-class Count:
-    """A number of references that cannot go below zero."""
+def fewer(count: int, times: int) -> int:
+    """Return a count of which `times` are given back; too many leave none.
 
-    __slots__ = ("_value",)
+    Use `check_given_back` once it is noted.
+    """
+    return max(count - max(times, 0), 0)
 
-    def __init__(self, value: int = 0) -> None:
-        self._value = value
 
-    def __bool__(self) -> bool:
-        return self._value > 0
+def check_given_back(count: int, times: int) -> None:
+    """Check that of a count, as it was before, `times` could be given back.
 
-    def __int__(self) -> int:
-        return self._value
-
-    def take(self) -> None:
-        """Count one more."""
-        self._value += 1
-
-    def give_back(self, number: int) -> None:
-        """Count `number` fewer.
-
-        Raises:
-            CountMisused: there are not so many; the count is zero then.
-        """
-        if not 0 <= number <= self._value:
-            missing, self._value = number - self._value, 0
-            raise CountMisused(f"{missing} references too many given back")
-        self._value -= number
+    Raises:
+        CountMisused: there were not so many.
+    """
+    if not 0 <= times <= count:
+        raise CountMisused(f"{times - count} references too many given back")
 
 
 class Tally:
@@ -90,7 +78,7 @@ class Tally:
             CountMisused: there are not so many; its count is zero then.
         """
         before = self.of(number)
-        left = max(before - max(times, 0), 0)
+        left = fewer(before, times)
         few = min(left, _FULL) if number < len(self._bytes) else 0
         if number < len(self._bytes):
             self._bytes[number] = few
@@ -98,8 +86,7 @@ class Tally:
         if left > few:
             self._more[number] = left - few
         self._distinct -= before > 0 and not left
-        if not 0 <= times <= before:
-            raise CountMisused(f"{times - before} references too many given back")
+        check_given_back(before, times)
 
     def clear(self, number: int) -> int:
         """Count none of a thing any more; return how many there were."""

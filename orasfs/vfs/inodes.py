@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NewType, Protocol, TypeVar, cast
 
-from orasfs.vfs.counts import Count, CountMisused, Tally
+from orasfs.vfs.counts import CountMisused, Tally, check_given_back, fewer
 from orasfs.vfs.operations import ROOT_INO, Ino
 
 logger = logging.getLogger(__name__)
@@ -93,15 +93,47 @@ class Keyed(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class _Row(Generic[NodeT]):
-    """One inode; `block` has the series of which it has the number, or is a member."""
+    """One inode; `block` has the series of which it has the number, or is a member.
 
-    ino: Ino
-    node: NodeT
-    lookups: Count
-    pins: Count
-    block: "_Block[NodeT] | None" = None
+    Attributes:
+        key: of its node.
+        lookups: how often the kernel knows it.
+        pins: how often a listing offers it.
+    """
+
+    __slots__ = ("_held", "block", "ino", "key", "lookups", "pins")
+
+    def __init__(
+        self,
+        ino: Ino,
+        node: NodeT,
+        block: "_Block[NodeT] | None" = None,
+        *,
+        lookups: int = 0,
+        pins: int = 0,
+    ) -> None:
+        self.ino = ino
+        self.lookups = lookups
+        self.pins = pins
+        self.block = block
+        self.become(node)
+
+    @property
+    def node(self) -> NodeT:
+        """What it is: of what can be made anew at any time only that is kept which makes it."""
+        held = self._held
+        if not isinstance(held, Serial):
+            return held
+        # A series makes nodes of the kind that its members are.
+        return cast("Series[NodeT]", held.series).node(held.ordinal)
+
+    def become(self, node: NodeT) -> None:
+        """Be another node from now on."""
+        serial = node.serial
+        can_be_made = serial is not None and serial.series is not None
+        self.key = node.key
+        self._held: NodeT | Serial = cast("Serial", serial) if can_be_made else node
 
 
 class _Block(Generic[NodeT]):
@@ -165,7 +197,7 @@ class InodeTable(Generic[NodeT]):
         self._number = number
         self._slot = slot
         self._root_key = root.key
-        row = _Row(ROOT_INO, root, Count(), Count())
+        row = _Row(ROOT_INO, root)
         self._by_ino: dict[Ino, _Row[NodeT]] = {ROOT_INO: row}
         self._by_key: dict[Key, _Row[NodeT]] = {root.key: row}
         self._blocks: dict[int, _Block[NodeT]] = {}
@@ -206,7 +238,7 @@ class InodeTable(Generic[NodeT]):
         member = self._member(node)
         if member is None:
             row = self._row(node)
-            row.lookups.take()
+            row.lookups += 1
             return row.ino
         block, ordinal = member
         block.lookups.take(ordinal)
@@ -217,7 +249,7 @@ class InodeTable(Generic[NodeT]):
         member = self._member(node)
         if member is None:
             row = self._row(node)
-            row.pins.take()
+            row.pins += 1
             return row.ino
         block, ordinal = member
         block.pins.take(ordinal)
@@ -227,8 +259,9 @@ class InodeTable(Generic[NodeT]):
         """Take back one `pin`."""
         row = self._by_ino.get(ino)
         if row is not None:
-            row.pins.give_back(1)
+            before, row.pins = row.pins, fewer(row.pins, 1)
             self._drop_if_unused(row)
+            check_given_back(before, 1)
             return
         block = self._block_of(ino)
         block.pins.give_back(ino & _ORDINALS, 1)
@@ -238,7 +271,7 @@ class InodeTable(Generic[NodeT]):
         """Count a lookup of an inode that is in the table."""
         row = self._by_ino.get(ino)
         if row is not None:
-            row.lookups.take()
+            row.lookups += 1
         else:
             self._block_of(ino).lookups.take(ino & _ORDINALS)
 
@@ -263,7 +296,7 @@ class InodeTable(Generic[NodeT]):
         """Return how many references the kernel holds, 0 for an unknown inode."""
         row = self._by_ino.get(ino)
         if row is not None:
-            return int(row.lookups)
+            return row.lookups
         block = self._blocks.get(ino >> _ORDINAL_BITS)
         return 0 if block is None else block.lookups.of(ino & _ORDINALS)
 
@@ -288,9 +321,9 @@ class InodeTable(Generic[NodeT]):
         A node that has an inode already keeps that one too, for who looks it up.
         """
         row = self._by_ino.get(ino) or self._leave(ino, node)
-        if self._by_key.get(row.node.key) is row:
-            del self._by_key[row.node.key]
-        row.node = node
+        if self._by_key.get(row.key) is row:
+            del self._by_key[row.key]
+        row.become(node)
         self._by_key.setdefault(node.key, row)
 
     def _member(self, node: NodeT) -> tuple[_Block[NodeT], int] | None:
@@ -335,16 +368,14 @@ class InodeTable(Generic[NodeT]):
                 ino = Ino(block.base + serial.ordinal)
             if ino in self._by_ino:  # the root always is
                 ino = self._free_number(node.key)
-            row = self._add(ino, node, Count(), Count(), block)
+            row = self._add(_Row(ino, node, block))
             self._by_key[node.key] = row
         return row
 
-    def _add(
-        self, ino: Ino, node: NodeT, lookups: Count, pins: Count, block: _Block[NodeT] | None
-    ) -> _Row[NodeT]:
-        row = self._by_ino[ino] = _Row(ino, node, lookups, pins, block)
-        if block is not None:
-            block.rows += 1
+    def _add(self, row: _Row[NodeT]) -> _Row[NodeT]:
+        self._by_ino[row.ino] = row
+        if row.block is not None:
+            row.block.rows += 1
         return row
 
     def _leave(self, ino: Ino, node: NodeT) -> _Row[NodeT]:
@@ -353,7 +384,7 @@ class InodeTable(Generic[NodeT]):
         lookups, pins = block.lookups.clear(ordinal), block.pins.clear(ordinal)
         if not lookups and not pins:
             raise KeyError(ino)
-        return self._add(ino, node, Count(lookups), Count(pins), block)
+        return self._add(_Row(ino, node, block, lookups=lookups, pins=pins))
 
     def _free_number(self, key: Key) -> Ino:
         number = self._number(key)
@@ -362,10 +393,9 @@ class InodeTable(Generic[NodeT]):
         return Ino(number)
 
     def _forget_row(self, row: _Row[NodeT], lookups: int) -> None:
-        try:
-            row.lookups.give_back(lookups)
-        finally:
-            self._drop_if_unused(row)
+        before, row.lookups = row.lookups, fewer(row.lookups, lookups)
+        self._drop_if_unused(row)
+        check_given_back(before, lookups)
 
     def _forget_member(self, ino: Ino, lookups: int) -> None:
         block, ordinal = self._block_of(ino), ino & _ORDINALS
@@ -379,8 +409,8 @@ class InodeTable(Generic[NodeT]):
     def _drop_if_unused(self, row: _Row[NodeT]) -> None:
         if not row.lookups and not row.pins and row.ino != ROOT_INO:
             del self._by_ino[row.ino]
-            if self._by_key.get(row.node.key) is row:
-                del self._by_key[row.node.key]
+            if self._by_key.get(row.key) is row:
+                del self._by_key[row.key]
             if row.block is not None:
                 row.block.rows -= 1
                 self._drop_block_if_unused(row.block)

@@ -2,15 +2,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orasfs.vfs.counts import Count, CountMisused, Tally
+from orasfs.vfs.counts import CountMisused, Tally, check_given_back, fewer
 
 
-def test_a_count_raises_when_too_much_is_given_back() -> None:
-    count = Count(1)
-    count.take()
+@pytest.mark.parametrize("times", [-1, 3])
+def test_what_cannot_be_given_back_is_told(times: int) -> None:
+    check_given_back(2, 2)
     with pytest.raises(CountMisused):
-        count.give_back(3)
-    assert not count
+        check_given_back(2, times)
+
+
+def test_too_much_given_back_leaves_none() -> None:
+    assert [fewer(2, times) for times in (0, 1, 2, 3)] == [2, 1, 0, 0]
 
 
 @given(st.integers(0, 3), st.lists(st.tuples(st.integers(0, 5), st.integers(0, 600))))
