@@ -11,7 +11,7 @@ from typing import TypeVar
 from orasfs.errors import OrasfsError, RegistryFailure, Unreachable
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.oci.storage import Alternatives, BlobStream, Page, Source, SourceRegistry
+from orasfs.oci.storage import BlobStream, Page, Source, SourceRegistry, reject
 from orasfs.registry.circuit import CircuitStatus
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ class WatchedSource:
 
     def reject(self, descriptor: Descriptor) -> bool:
         """See `Alternatives.reject`."""
-        return isinstance(self._source, Alternatives) and self._source.reject(descriptor)
+        return reject(self._source, descriptor)
 
 
 class WatchedRegistry:

@@ -154,6 +154,11 @@ class Alternatives(Protocol):
         ...
 
 
+def reject(source: object, descriptor: Descriptor) -> bool:
+    """Tell a source that it served something else; return whether it has another place."""
+    return isinstance(source, Alternatives) and source.reject(descriptor)
+
+
 class Source(Resolver, ManifestFetcher, TagLister, ReferrerLister, BlobStreamer, Protocol):
     """All raw ports of one repository: what a registry client or a layout implements."""
 

@@ -189,3 +189,15 @@ class MemorySource:
         self.calls.append((name, argument))
         if self.failure is not None:
             raise self.failure
+
+
+class TwoPlaces(MemorySource):
+    """A source whose first place serves other bytes than its second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rejected: list[Digest] = []
+
+    def reject(self, descriptor: Descriptor) -> bool:
+        self.rejected.append(descriptor.digest)
+        return self.served.pop(descriptor.digest, None) is not None

@@ -29,7 +29,7 @@ from orasfs.store.fetching.downloads import Downloads
 from orasfs.store.files import disk
 from orasfs.store.layout import LayoutSource
 from orasfs.store.options import TransferState, Verify
-from tests.fakes.source import MemorySource, MemoryStream
+from tests.fakes.source import MemorySource, MemoryStream, TwoPlaces
 from tests.support.blobbench import OPTIONS, Bench, bench, until
 
 # Not ending in "x", which tests put there to make them wrong.
@@ -621,18 +621,6 @@ async def test_file_of_another_size_in_a_layout_is_a_mismatch(tmp_path: Path) ->
     async with bench(tmp_path / "cache") as b:
         with pytest.raises(ContentMismatch):
             await b.open(descriptor, source)
-
-
-class TwoPlaces(MemorySource):
-    """A source whose first place serves other bytes than its second one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rejected: list[Digest] = []
-
-    def reject(self, descriptor: Descriptor) -> bool:
-        self.rejected.append(descriptor.digest)
-        return self.served.pop(descriptor.digest, None) is not None
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE])

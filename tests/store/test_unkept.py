@@ -12,7 +12,7 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.store.fetching.passing import CHUNK_BYTES, WINDOW_BYTES, Passing, PassingReader
 from orasfs.store.options import CacheOptions, Verify
-from tests.fakes.source import MemorySource
+from tests.fakes.source import MemorySource, TwoPlaces
 
 SIZE = WINDOW_BYTES + 5 * CHUNK_BYTES + 77
 CONTENT = random.Random(7).randbytes(SIZE)  # noqa: S311 - data, not a secret
@@ -99,3 +99,13 @@ async def test_nothing_is_served_that_must_be_verified_first() -> None:
         await reader.read(0, 1)
     assert told == [], "no one has seen it"
     reader.close()
+
+
+async def test_what_one_place_has_wrong_comes_from_the_next() -> None:
+    source = TwoPlaces()
+    descriptor = source.add_blob(CONTENT)
+    source.served[descriptor.digest] = CONTENT[::-1]
+    reader = Passing(STRICT).open(descriptor, source)
+    await read(reader, CHUNKS[:3])
+    reader.close()
+    assert source.rejected == [descriptor.digest]

@@ -22,7 +22,7 @@ import trio
 from orasfs.errors import ContentMismatch
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
-from orasfs.oci.storage import Alternatives, BlobStreamer
+from orasfs.oci.storage import BlobStreamer, reject
 from orasfs.store.content.cas import ContentStore, open_regular
 from orasfs.store.fetching import transfer
 from orasfs.store.fetching.arrival import Arrival
@@ -197,7 +197,7 @@ class Blobs:
         blob = self._enter(descriptor, source, arrival)
         work = partial(transfer.fetch, self._store, source, descriptor)
         on_ended = partial(self._on_ended, blob)
-        has_other = partial(_rejects, source, descriptor)
+        has_other = partial(reject, source, descriptor)
         self._downloads.start(descriptor, arrival, work, on_ended, has_other=has_other)
         return blob
 
@@ -314,8 +314,3 @@ class Blobs:
     def _stamp(fd: int, descriptor: Descriptor) -> tuple[int, int, int, Digest]:
         status = os.fstat(fd)
         return status.st_dev, status.st_ino, status.st_mtime_ns, descriptor.digest
-
-
-def _rejects(source: BlobStreamer, descriptor: Descriptor) -> bool:
-    """Tell the source that it served something else; return whether it has another place."""
-    return isinstance(source, Alternatives) and source.reject(descriptor)

@@ -28,7 +28,7 @@ from orasfs.errors import (
 )
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest, Verifier
-from orasfs.oci.storage import BlobReader, BlobStream, BlobStreamer
+from orasfs.oci.storage import BlobReader, BlobStream, BlobStreamer, reject
 from orasfs.store.fetching.arrival import Stopped
 from orasfs.store.fetching.readers import FileReader
 from orasfs.store.options import CacheOptions, Verify
@@ -230,7 +230,7 @@ class PassingReader:
         passing, descriptor = self._passing, self._descriptor
         digests = passing.digests(descriptor)
         if digests is None and not self._is_lazy:
-            digests = self._verify()
+            digests = self._verify_somewhere()
         chunk = passing.chunk(descriptor.digest, number)
         if chunk is None:
             chunk = self._receive(number)
@@ -243,8 +243,17 @@ class PassingReader:
             passing.put(descriptor.digest, number, chunk)
         return chunk
 
+    def _verify_somewhere(self) -> list[bytes]:
+        """Read the whole blob once, from a place that has it; return the digests of its chunks."""
+        while True:
+            try:
+                return self._verify()
+            except ContentMismatch:
+                self._end_stream()
+                if not reject(self._source, self._descriptor):
+                    raise
+
     def _verify(self) -> list[bytes]:
-        """Read the whole blob once; return the digests of its chunks."""
         descriptor = self._descriptor
         verifier = self._new_verifier()
         digests: list[bytes] = []
