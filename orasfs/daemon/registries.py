@@ -197,12 +197,17 @@ class MountRegistries:
         self._registries.pop(f"{LAYOUT_PREFIX}{name}", None)
 
     async def exists(self, host: str) -> bool:
-        """Tell whether the host's name resolves; the answer is kept for a minute.
+        """Tell whether the cache knows the host or its name resolves; kept for a minute.
+
+        So what was seen is there while the resolver is not.
 
         Raises:
             TimedOut: no answer came in time.
             HostUnreachable: the resolver failed.
         """
+        if self._remembered(host):
+            await trio.lowlevel.checkpoint()
+            return True
         answer = self._exists.get(host)
         if answer is None:
             answer = self._exists[host] = await self._resolves(host)

@@ -5,6 +5,7 @@ commits them by a port; knows no nodes.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from orasfs.staging.namespaces import LocalNamespaces
 from orasfs.staging.openfile import OpenStaged
 from orasfs.staging.revise import Base
 from orasfs.vfs.errorlog import ErrorLog
-from orasfs.vfs.namespace import Place
+from orasfs.vfs.namespace import LAYOUT_PREFIX, Place
 from orasfs.vfs.tagging import Tagging
 
 
@@ -135,6 +136,11 @@ class Drafts:
             if (name := name_in(place, draft.key)) is not None
         ]
         return sorted(found, key=lambda pair: pair[0])
+
+    def hosts(self) -> AbstractSet[str]:
+        """Return the registries that drafts are of; layouts have names of their own."""
+        hosts = {draft.key.registry for draft in self.store.drafts()}
+        return {host for host in hosts if not host.startswith(LAYOUT_PREFIX)}
 
     def directories(self, place: Place) -> Sequence[str]:
         """Return the names of directories in a place: local ones, and what leads to drafts."""

@@ -53,14 +53,20 @@ class FakeClient:
         self.is_closed = True
 
 
+SEEN = "seen.example"  # by the cache
+
+
 class Fixture:
     """Registries with their clients and the repositories asked of the cache."""
 
     def __init__(self, source: MountSource, hosts: tuple[str, ...] = ()) -> None:
         self.clients: list[FakeClient] = []
         self.registries = MountRegistries(
-            source, hosts, self._connect, self._cached, lambda host: [f"of/{host}"]
+            source, hosts, self._connect, self._cached, self._remembered
         )
+
+    def _remembered(self, host: str) -> list[str]:
+        return [f"of/{host}"] if host == SEEN else []
 
     def _connect(self, host: str) -> FakeClient:
         self.clients.append(FakeClient(host))
@@ -84,8 +90,8 @@ async def test_a_host_has_one_client_made_at_its_first_use() -> None:
 
 
 async def test_what_the_cache_has_seen_of_a_host_is_remembered() -> None:
-    fixture = remote("one.example")
-    assert fixture.registries.registry("one.example").remembered() == ["of/one.example"]
+    fixture = remote(SEEN)
+    assert fixture.registries.registry(SEEN).remembered() == [f"of/{SEEN}"]
 
 
 async def test_known_are_the_hosts_given_and_those_that_answered() -> None:
@@ -196,6 +202,14 @@ async def test_a_host_exists_if_its_name_resolves_and_the_answer_is_kept(
     await trio.sleep(RESOLVED_SECONDS + 1)
     assert not await registries.exists("package.json")
     assert len(resolver.asked) == 3
+
+
+async def test_what_the_cache_has_seen_is_there_though_nothing_resolves(
+    resolver: FakeResolver,
+) -> None:
+    trio.socket.set_custom_hostname_resolver(resolver)
+    assert await remote().registries.exists(SEEN)
+    assert resolver.asked == []
 
 
 async def test_a_resolver_that_fails_is_no_answer(

@@ -30,6 +30,7 @@ from orasfs.oci.storage import ANY, Expectation
 from orasfs.staging.changes import AttrChanges
 from orasfs.staging.draft import Draft
 from orasfs.vfs.operations import Ino
+from orasfs.vfs.root import RegistriesRoot
 from tests.fakes.repositories import FakeRegistries
 from tests.support.drafting import drafts_at
 from tests.support.walking import HOST, Walker, mounted
@@ -188,6 +189,21 @@ async def test_what_leads_to_a_draft_is_listed(mount: Mount) -> None:
         assert await walker.ls("a") == ["e:v1"]
         await mkdir(walker, "team/site:v2")
         assert sorted(await walker.ls("team")) == ["site", "site:v2"]
+
+
+async def test_registries_of_drafts_are_listed_and_found(
+    registries: FakeRegistries, committer: FakeCommitter, tmp_path: Path
+) -> None:
+    """Though their names resolve no more."""
+    registries.resolvable = {"new.example"}
+    for is_new in (True, False):
+        with drafts_at(tmp_path, committer) as drafts:
+            async with mounted(registries, RegistriesRoot(), drafts=drafts) as walker:
+                if is_new:
+                    await mkdir(walker, "new.example/team/site:v1")
+                assert await walker.ls() == ["new.example"]
+                assert await walker.ls("new.example/team") == ["site:v1"]
+        registries.resolvable = set()
 
 
 async def test_a_draft_with_something_in_it_is_not_removed(mount: Mount) -> None:

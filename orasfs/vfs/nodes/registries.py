@@ -1,6 +1,6 @@
 """Directories above registries: all registries, or all local layouts."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from orasfs.errors import AlreadyExists, InvalidName, NotEmpty, NotPermitted, ReadOnly
 from orasfs.oci.reference import is_component, is_tag, parse_registry
@@ -25,14 +25,14 @@ class RegistriesNode(Node):
     async def lookup(self, name: str) -> Answer:
         """Find a registry by host name.
 
-        `HOST:PORT`, `localhost` and known hosts exist at once; another dotted name only if it
-        resolves, so that `.git` and `package.json` do not.
+        `HOST:PORT`, `localhost`, known hosts and those of drafts exist at once; another dotted
+        name only if it resolves, so that `.git` and `package.json` do not.
         """
         try:
             host = parse_registry(name)
         except InvalidName:
             return Missing(NEVER_VALID_SECONDS)
-        is_known = ":" in host or host == "localhost" or host in self._world.registries.known()
+        is_known = ":" in host or host == "localhost" or host in self._known()
         if not is_known:
             if "." not in host:
                 return Missing(NEVER_VALID_SECONDS)
@@ -41,12 +41,17 @@ class RegistriesNode(Node):
         return Found(self._node(name, host))
 
     def listing_now(self) -> IteratorListing:
-        """List the known hosts."""
+        """List the known hosts, and those of drafts."""
         return IteratorListing(self._entries())
+
+    def _known(self) -> Collection[str]:
+        drafts = self._world.mount.drafts
+        hosts = set() if drafts is None else drafts.hosts()
+        return dict.fromkeys([*self._world.registries.known(), *sorted(hosts)])
 
     def _entries(self) -> Iterator[Listed]:
         seconds = self._world.mount.options.tag_ttl_seconds
-        for host in dict.fromkeys(self._world.registries.known()):
+        for host in self._known():
             yield Listed(host, Found(self._node(host, host), seconds))
 
     def _node(self, name: str, host: str) -> Node:
