@@ -17,7 +17,8 @@ from orasfs.errors import AlreadyExists, OrasfsError, ReadOnly, Unsupported
 from orasfs.staging.identity import Identity
 from orasfs.vfs import xattrs
 from orasfs.vfs.becoming import Path, walk
-from orasfs.vfs.inodes import InodeTable, Key
+from orasfs.vfs.inodes import InodeTable
+from orasfs.vfs.keys import Key
 from orasfs.vfs.nodes.base import Found, Node, Opened
 from orasfs.vfs.nodes.draft import StagedDirectoryNode
 from orasfs.vfs.nodes.files import BlobNode, MemberFileNode, SymlinkNode

@@ -24,7 +24,7 @@ from orasfs.vfs.documents import DocumentCache
 from orasfs.vfs.drafts import Drafts, draft_key
 from orasfs.vfs.editing import Editing
 from orasfs.vfs.fetching import Fetching
-from orasfs.vfs.inodes import derive
+from orasfs.vfs.keys import derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import CONTROL_NAME, Place
 from orasfs.vfs.nodes.base import Found, Listing, Opened

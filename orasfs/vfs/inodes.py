@@ -10,32 +10,22 @@ INVARIANT: a node is in the table as long as the kernel holds a reference (`look
 offers it (`pins`), and not longer. The root never leaves.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Generic, NewType, Protocol, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 from orasfs.vfs.counts import CountMisused, Tally, check_given_back, fewer
+from orasfs.vfs.keys import Key, Keyed, Serial, Series
 from orasfs.vfs.operations import ROOT_INO, Ino
 
 logger = logging.getLogger(__name__)
 
-Key = NewType("Key", bytes)
-ROOT_KEY = Key(bytes(16))
 # Numbers are positive for programs that think an ino_t is signed. Those of members have bit 62,
 # then 30 bits of the series, and 32 of the member.
 _ORDINAL_BITS = 32
 _ORDINALS = (1 << _ORDINAL_BITS) - 1
 _FIRST_SLOT = 1 << 30
 _MASK = (1 << 62) - 1
-
-
-def derive(parent: Key, *parts: str) -> Key:
-    """Return the key of what `parts` name below `parent`: 128 bits, the same in every mount."""
-    # The separator cannot be in a name, so that ("a", "b") and ("a/b",) differ from each other.
-    text = "\0".join(parts).encode("utf-8", "surrogateescape")
-    return Key(hashlib.blake2b(text, key=parent, digest_size=16).digest())
 
 
 def number_of(key: Key) -> int:
@@ -48,49 +38,7 @@ def slot_of(key: Key) -> int:
     return _FIRST_SLOT | int.from_bytes(key[:4], "little") & (_FIRST_SLOT - 1)
 
 
-NodeT = TypeVar("NodeT", bound="Keyed")
-MadeT_co = TypeVar("MadeT_co", covariant=True)
-
-
-class Series(Protocol[MadeT_co]):
-    """Nodes that are numbered, and made when they are asked for.
-
-    Attributes:
-        key: what tells it from all others in the mount.
-    """
-
-    key: Key
-
-    def __len__(self) -> int:
-        """Return how many there are at most."""
-        ...
-
-    def node(self, ordinal: int) -> MadeT_co:
-        """Make a node; each time a new object of the same key."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Serial:
-    """Which member of which series a node is; `series` is None as long as that is not known."""
-
-    key: Key
-    ordinal: int
-    series: "Series[Keyed] | None" = None
-
-
-class Keyed(Protocol):
-    """Anything that has a key."""
-
-    @property
-    def key(self) -> Key:
-        """What tells it from all others in the mount."""
-        ...
-
-    @property
-    def serial(self) -> Serial | None:
-        """Which member of a series it is."""
-        ...
+NodeT = TypeVar("NodeT", bound=Keyed)
 
 
 class _Row(Generic[NodeT]):

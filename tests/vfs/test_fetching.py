@@ -17,7 +17,7 @@ from orasfs.tree.layers import Layer
 from orasfs.tree.node import PackedLayer
 from orasfs.vfs.errorlog import ErrorLog
 from orasfs.vfs.fetching import CANCEL, FETCH, Fetching, FetchOrder, FetchPhase, received
-from orasfs.vfs.inodes import Key
+from orasfs.vfs.keys import Key
 from orasfs.vfs.memory import MemoryReader
 from orasfs.vfs.nodes.base import Found, IteratorListing, Listed, Node, Piece, Stat
 from orasfs.vfs.ports import Repository

@@ -6,15 +6,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from orasfs.vfs.inodes import (
-    ROOT_KEY,
-    InodeTable,
-    Key,
-    Serial,
-    derive,
-    number_of,
-    slot_of,
-)
+from orasfs.vfs.inodes import InodeTable, number_of, slot_of
+from orasfs.vfs.keys import ROOT_KEY, Key, Serial, derive
 from orasfs.vfs.operations import ROOT_INO, Ino
 
 ExpectLog = Callable[[int, str], None]

@@ -143,9 +143,7 @@ class Assembly:
 
     def has(self, start: int, stop: int) -> bool:
         """Tell whether bytes [start, stop) are in the file, and may be served."""
-        if self.is_verified:
-            return True
-        return self._file is not None and self._file.servable(start, stop) >= stop
+        return self.is_verified or (self._file is not None and self._file.may_serve(start, stop))
 
     def progress(self) -> Hashable:
         """Tell how far it is (`orasfs.aio.telling`): its bytes, and then their digest."""
@@ -167,9 +165,8 @@ class Assembly:
         """Fetch all from `offset`, wait for a byte there; return up to where there are some."""
         want = Want(offset, self.size, is_open=True)
         await self._wait(Waiter(want, offset + 1, needs_verified=False))
-        if self.is_verified or self._file is None:
-            return self.size
-        return self._file.servable(offset, self.size)
+        file = None if self.is_verified else self._file
+        return self.size if file is None else file.servable(offset, self.size)
 
     async def wait_verified(self) -> None:
         """Fetch all of it, and wait until it is verified; raises as `wait_for`."""

@@ -101,6 +101,10 @@ class ChunkFile(ingest.Incoming):
         last_start, last_stop = self._last
         return max(start, last_start) if start < last_stop and last_start < end else end
 
+    def may_serve(self, start: int, stop: int) -> bool:
+        """Tell whether bytes [start, stop) may be served before all are verified."""
+        return self.servable(start, stop) >= stop
+
     def have_room(self, size: int) -> None:
         """Have room for `size` bytes more; for `ChunkWriter`.
 

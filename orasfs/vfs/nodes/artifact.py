@@ -22,7 +22,7 @@ from orasfs.oci.manifest import Manifest
 from orasfs.oci.reference import Target
 from orasfs.vfs import xattrs
 from orasfs.vfs.artifact import Artifact
-from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.keys import Key, derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import METADATA_NAME
 from orasfs.vfs.nodes import tag_orders

@@ -22,7 +22,7 @@ from orasfs.oci.storage import BlobReader
 from orasfs.staging.changes import AttrChanges
 from orasfs.tree.node import PackedLayer
 from orasfs.vfs.errorlog import ErrorLog
-from orasfs.vfs.inodes import Key, Serial, Series
+from orasfs.vfs.keys import Key, Serial, Series
 from orasfs.vfs.operations import FOREVER_SECONDS, MemberRow
 from orasfs.vfs.ports import Repository
 from orasfs.vfs.xattrs import absent

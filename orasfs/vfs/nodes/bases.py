@@ -14,7 +14,7 @@ from orasfs.staging.workspace import PENDING
 from orasfs.tree import merge
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.drafts import Drafts
-from orasfs.vfs.inodes import ROOT_KEY, derive
+from orasfs.vfs.keys import ROOT_KEY, derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import Place
 from orasfs.vfs.nodes.artifact import make_artifact

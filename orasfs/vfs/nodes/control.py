@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from orasfs.vfs.errorlog import ErrorLog
-from orasfs.vfs.inodes import Key
+from orasfs.vfs.keys import Key
 from orasfs.vfs.nodes.base import Node
 from orasfs.vfs.nodes.files import LiveNode
 from orasfs.vfs.nodes.tables import TableNode

@@ -22,7 +22,7 @@ from orasfs.staging.workspace import OWN_PREFIX, Workspace
 from orasfs.vfs import xattrs
 from orasfs.vfs.drafts import LowerTree
 from orasfs.vfs.errorlog import ErrorLog
-from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.keys import Key, derive
 from orasfs.vfs.nodes.base import (
     Answer,
     Found,

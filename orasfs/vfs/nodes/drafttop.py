@@ -13,7 +13,7 @@ from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs import xattrs
 from orasfs.vfs.drafts import Drafts
-from orasfs.vfs.inodes import ROOT_KEY, Key, derive
+from orasfs.vfs.keys import ROOT_KEY, Key, derive
 from orasfs.vfs.namespace import METADATA_NAME
 from orasfs.vfs.nodes.base import Answer, Found, Missing, Node
 from orasfs.vfs.nodes.draft import Staged, StagedDirectoryNode

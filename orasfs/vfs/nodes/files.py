@@ -14,7 +14,7 @@ from orasfs.tree.partialindex import NotKnownYet
 from orasfs.vfs import xattrs
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.errorlog import ErrorLog
-from orasfs.vfs.inodes import Key, Serial
+from orasfs.vfs.keys import Key, Serial
 from orasfs.vfs.memory import MemoryReader
 from orasfs.vfs.nodes.base import Backed, Node, Opened, Piece, Stat
 from orasfs.vfs.nodes.serial import SerialNode

@@ -27,7 +27,7 @@ from orasfs.staging.revise import Base
 from orasfs.staging.workspace import LOWER, PENDING
 from orasfs.tree.names import clean_title
 from orasfs.vfs.artifact import Artifact
-from orasfs.vfs.inodes import Key
+from orasfs.vfs.keys import Key
 from orasfs.vfs.nodes.base import Node
 from orasfs.vfs.nodes.basefiles import BaseFiles
 from orasfs.vfs.nodes.files import BlobNode, MemberFileNode, SymlinkNode

@@ -18,7 +18,7 @@ from orasfs.tree.node import RawFile
 from orasfs.tree.views import problems_of
 from orasfs.vfs import metadata
 from orasfs.vfs.artifact import Artifact
-from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.keys import Key, derive
 from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Listed, Missing, Node
 from orasfs.vfs.nodes.files import BlobNode, GeneratedNode, LiveNode
 from orasfs.vfs.nodes.referrers import ReferrersNode

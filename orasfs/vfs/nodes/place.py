@@ -14,7 +14,7 @@ from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.drafts import name_in
-from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.keys import Key, derive
 from orasfs.vfs.links import Links
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import (

@@ -7,7 +7,7 @@ INVARIANT: neither guess loses anything that was written.
 
 from orasfs.staging.draft import Draft
 from orasfs.vfs.drafts import Drafts
-from orasfs.vfs.inodes import ROOT_KEY, Key
+from orasfs.vfs.keys import ROOT_KEY, Key
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import Place, Plain, Targeted, interpret
 from orasfs.vfs.repositories import CATALOG_WAIT_SECONDS, RegistryState

@@ -17,7 +17,7 @@ from orasfs.oci.storage import ANY, Expectation
 from orasfs.staging.localdisk import RENAME_EXCHANGE, RENAME_NOREPLACE
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.errorlog import ErrorLog
-from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.keys import Key, derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import Place, Plain, Targeted, interpret
 from orasfs.vfs.nodes import tag_orders

@@ -18,7 +18,7 @@ from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs.artifact import Artifact
 from orasfs.vfs.drafts import Drafts
-from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.keys import Key, derive
 from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Listed, Missing, Node
 from orasfs.vfs.nodes.drafttop import DraftTopNode
 from orasfs.vfs.nodes.view import MakeArtifact

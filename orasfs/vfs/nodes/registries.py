@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from orasfs.errors import AlreadyExists, InvalidName, NotEmpty, NotPermitted, ReadOnly
 from orasfs.oci.reference import is_component, is_tag, parse_registry
 from orasfs.vfs.errorlog import ErrorLog
-from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.keys import Key, derive
 from orasfs.vfs.links import read_reference
 from orasfs.vfs.namespace import LAYOUT_PREFIX, NEVER_VALID_SECONDS, Place
 from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Listed, Missing, Node

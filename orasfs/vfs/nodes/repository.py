@@ -5,7 +5,7 @@ from functools import partial
 from orasfs.errors import Forbidden, InvalidName, NotFound
 from orasfs.oci.digest import Digest
 from orasfs.vfs.artifact import Artifact
-from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.keys import Key, derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import NEVER_VALID_SECONDS
 from orasfs.vfs.nodes.artifact import make_artifact

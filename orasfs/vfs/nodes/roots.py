@@ -1,7 +1,7 @@
 """The node at the root of a mount, for each kind of root."""
 
 from orasfs.oci.reference import Target
-from orasfs.vfs.inodes import ROOT_KEY
+from orasfs.vfs.keys import ROOT_KEY
 from orasfs.vfs.namespace import LAYOUT_PREFIX, Place
 from orasfs.vfs.nodes.artifact import ArtifactNode
 from orasfs.vfs.nodes.base import Node

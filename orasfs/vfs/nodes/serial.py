@@ -6,7 +6,7 @@ Owns what they have in common. The series itself is `orasfs.vfs.nodes.view.Layer
 from typing import Protocol, runtime_checkable
 
 from orasfs.vfs.errorlog import ErrorLog
-from orasfs.vfs.inodes import Key, Serial
+from orasfs.vfs.keys import Key, Serial
 from orasfs.vfs.nodes.base import Node, Spot
 
 

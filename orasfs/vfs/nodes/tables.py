@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from orasfs.vfs.errorlog import ErrorLog
-from orasfs.vfs.inodes import Key, derive
+from orasfs.vfs.keys import Key, derive
 from orasfs.vfs.nodes.base import Answer, Found, IteratorListing, Listed, Missing, Node
 
 MakeNode = Callable[[Key], Node]

@@ -18,7 +18,7 @@ from orasfs.tree.layerindex import LayerIndex, Member, MemberKind
 from orasfs.tree.node import Broken, Child, Directory, PackedLayer, RawFile
 from orasfs.vfs import xattrs
 from orasfs.vfs.artifact import Artifact
-from orasfs.vfs.inodes import Key, Serial, derive
+from orasfs.vfs.keys import Key, Serial, derive
 from orasfs.vfs.nodes.base import (
     Answer,
     Found,

@@ -1,6 +1,6 @@
 """All registries of a mount, each with what is known of it."""
 
-from orasfs.vfs.inodes import Key
+from orasfs.vfs.keys import Key
 from orasfs.vfs.links import Links
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import Place
