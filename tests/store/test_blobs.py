@@ -3,7 +3,9 @@
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -593,27 +595,56 @@ async def test_small_wrong_blob_of_a_layout_is_not_served(tmp_path: Path) -> Non
             await b.read(descriptor, source)
 
 
+@asynccontextmanager
+async def occupied(b: Bench) -> AsyncIterator[threading.Event]:
+    """Hold the only thread, so that no check can be done until the event is set."""
+    gated = MemorySource()
+    gated.is_trusted = False
+    gated.gate_at = 0
+    blob = gated.add_blob(LARGE[1:])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(b.read, blob, gated))
+        await until(gated.at_gate.is_set)
+        yield gated.gate
+
+
 async def test_large_wrong_blob_of_a_layout_ends_its_readers(
     tmp_path: Path, expect_log: ExpectLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expect_log(logging.ERROR, "wrong bytes were served")
     source, descriptor = layout_with(tmp_path / "layout", LARGE, LARGE[:-1] + b"x")
     async with bench(tmp_path / "cache", replace(OPTIONS, downloads=1)) as b:
-        gated = MemorySource()
-        gated.is_trusted = False
-        gated.gate_at = 0  # holds the only thread, so that the check cannot be done yet
-        occupied = gated.add_blob(LARGE[1:])
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(b.read, occupied, gated))
-            await until(gated.at_gate.is_set)
+        async with occupied(b) as gate:
             reader = await b.open(descriptor, source)
             assert await reader.read(0, 10) == LARGE[:10]
-            gated.gate.set()
+            gate.set()
         await b.downloads.wait_idle()
         with pytest.raises(ContentMismatch):
             await reader.read(0, 10)
         assert b.mismatches == [descriptor.digest]
         reader.close()
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+async def test_who_reads_all_of_a_layouts_wrong_blob_learns_it(
+    tmp_path: Path, expect_log: ExpectLog, at_once: int
+) -> None:
+    """Whether one reader reads all, or each of two a part."""
+    expect_log(logging.ERROR, "wrong bytes were served")
+    source, descriptor = layout_with(tmp_path / "layout", LARGE, LARGE[:-1] + b"x")
+    options = replace(OPTIONS, downloads=1)
+    async with bench(tmp_path / "cache", options) as b, occupied(b) as gate:
+        readers = [await b.open(descriptor, source) for _ in range(at_once)]
+        for offset in range(0, len(LARGE) - 1, 7919):
+            reader = readers[offset % at_once]
+            count = min(7919, len(LARGE) - 1 - offset)
+            assert await reader.read(offset, count) == LARGE[offset : offset + count]
+        assert readers[0].read_now(len(LARGE) - 1, 1) is None
+        gate.set()
+        for reader in readers:
+            with pytest.raises(ContentMismatch):
+                await reader.read(len(LARGE) - 1, 1)
+            reader.close()
 
 
 async def test_file_of_another_size_in_a_layout_is_a_mismatch(tmp_path: Path) -> None:

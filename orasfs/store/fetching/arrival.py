@@ -55,6 +55,7 @@ class Arrival:
         is_verified: size and digest have been checked.
         error: why it ended, if it failed.
         was_served: whether a reader was given bytes before they were verified.
+        given: how many bytes readers were given before, those given twice counted twice.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Arrival:
         self.is_verified = False
         self.is_stopping = False
         self.was_served = False
+        self.given = 0
         self.error: Exception | None = None
         self.ended = trio.Event()
         self._token = token
@@ -154,12 +156,19 @@ class Arrival:
         await self._wait(STARTED)
 
     def has(self, start: int, stop: int) -> bool:
-        """Tell whether bytes [start, stop) are in the file."""
-        return self.is_verified or (self.error is None and start <= stop <= self.received)
+        """Tell whether bytes [start, stop) are in the file, and may be served.
 
-    async def wait_received(self, received: int) -> None:
-        """Wait until bytes [0, received) are in the file, or for a failure."""
-        await self._wait(received)
+        Not those with which readers might have got all: then it is to be verified first.
+        """
+        if self.is_verified:
+            return True
+        is_all = self.given + stop - start >= self.size
+        return self.error is None and start <= stop <= self.received and not is_all
+
+    async def wait_for(self, start: int, stop: int) -> None:
+        """Wait until bytes [start, stop) may be served, or for a failure."""
+        is_all = self.given + stop - start >= self.size
+        await self._wait(self.size + 1 if is_all else stop)
 
     async def wait_beyond(self, offset: int) -> int:
         """Wait for a byte at `offset`, or for a failure; return up to where there are some."""

@@ -178,7 +178,7 @@ class FileReader:
             self._cursor.note(start, stop)
             await arrival.wait_for(self._cursor, start, stop)
         else:
-            await arrival.wait_received(stop)
+            await arrival.wait_for(start, stop)
 
     def _note_served(self, blob: OpenBlob, start: int, stop: int) -> None:
         arrival = blob.arrival
@@ -187,6 +187,8 @@ class FileReader:
             if isinstance(arrival, Assembly):
                 self._cursor.note(start, stop)
                 arrival.follow(self._cursor)
+            else:
+                arrival.given += stop - start
 
     async def _reopen(self, failed: OpenBlob) -> OpenBlob:
         """Replace a blob whose download failed; another read may have done so meanwhile."""
