@@ -21,7 +21,7 @@ from orasfs.daemon.connect import connector
 from orasfs.daemon.fetches import fetch_documents
 from orasfs.daemon.knownhosts import known_hosts
 from orasfs.daemon.logs import LogRing
-from orasfs.daemon.offline import OfflineRegistry, known_names
+from orasfs.daemon.offline import OfflineRegistry, refuse
 from orasfs.daemon.pins import pinned_digests
 from orasfs.daemon.registries import MountRegistries
 from orasfs.daemon.source import LAYOUT_PREFIX, MountSource, default_local, parse_source
@@ -121,7 +121,7 @@ def _registries(config: MountConfig, source: MountSource, cache: Cache) -> Mount
             OfflineRegistry,
             cache.repository,
             cache.remembered,
-            known_names(cache.remembered),
+            refuse,
         )
     return MountRegistries(
         source, hosts, connector(config, source.root), cache.repository, cache.remembered

@@ -4,7 +4,7 @@ Owns the sources and targets that stand in for clients: they make no request, an
 with the same words. What is in the cache is found before they are asked.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NoReturn
 
 import trio
@@ -141,18 +141,6 @@ class OfflineRegistry:
     async def aclose(self) -> None:
         """Have nothing to close."""
         await trio.lowlevel.checkpoint()
-
-
-def known_names(remembered: Callable[[str], Sequence[str]]) -> Callable[[str], Awaitable[bool]]:
-    """Return what tells whether a host exists, from what the cache has seen of it alone."""
-
-    async def exists(host: str) -> bool:
-        if not remembered(host):
-            return await refuse(host)
-        await trio.lowlevel.checkpoint()
-        return True
-
-    return exists
 
 
 async def refuse(what: str) -> NoReturn:

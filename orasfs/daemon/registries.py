@@ -205,12 +205,10 @@ class MountRegistries:
             TimedOut: no answer came in time.
             HostUnreachable: the resolver failed.
         """
-        if self._remembered(host):
-            await trio.lowlevel.checkpoint()
-            return True
         answer = self._exists.get(host)
         if answer is None:
-            answer = self._exists[host] = await self._resolves(host)
+            is_seen = bool(self._remembered(host))
+            answer = self._exists[host] = is_seen or await self._resolves(host)
         return answer
 
     def health(self) -> Mapping[str, RegistryHealth]:

@@ -36,7 +36,7 @@ class Identity:
         self.serial = serial
         self.kind = stat.S_IFMT(status.st_mode)
         self.is_top = is_top
-        # Of most there is one, and there are many of most: a set is 200 bytes, and so are lists.
+        # Most have one name and are not open, and there are many: an empty set is 216 bytes.
         self.names: Collection[tuple[Identity, str]] = ()
         self.fds: tuple[int, ...] = ()
         self.writers = 0

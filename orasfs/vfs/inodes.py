@@ -79,9 +79,8 @@ class _Row(Generic[NodeT]):
     def become(self, node: NodeT) -> None:
         """Be another node from now on."""
         serial = node.serial
-        can_be_made = serial is not None and serial.series is not None
         self.key = node.key
-        self._held: NodeT | Serial = cast("Serial", serial) if can_be_made else node
+        self._held = node if serial is None or serial.series is None else serial
 
 
 class _Block(Generic[NodeT]):

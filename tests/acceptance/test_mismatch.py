@@ -2,7 +2,6 @@
 
 import errno
 import os
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,12 +10,12 @@ import pytest
 
 from tests.fakes.registry import FakeRegistry
 from tests.support.mounted import Mounted, run
+from tests.support.patience import eventually
 from tests.support.publish import descriptor_of, manifest_of
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
 REPOSITORY = "team/wrong"
-PATIENCE_SECONDS = 30.0
 SMALL = 1_000_000
 LARGE = 65 * 1024 * 1024  # over the size up to which a blob is verified before it is served
 
@@ -35,13 +34,6 @@ def publish_wrong(registry: FakeRegistry, size: int) -> None:
     layer = descriptor_of(right, title="file")
     registry.put_blob_as(REPOSITORY, layer["digest"], wrong)
     registry.put_manifest(REPOSITORY, "v1", manifest_of(layer))
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Ask until it is so, but not for ever."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        assert time.monotonic() < deadline
 
 
 def fails_with_eio(read: Callable[[], bytes]) -> bool:
@@ -81,7 +73,7 @@ def test_wrong_bytes_that_were_served_are_dropped_and_reads_fail_from_then_on(
             copied = run(["cp", path, tmp_path / "copy"], check=False)
             assert "Input/output error" in copied.stderr, "who reads all of it always learns"
             # The page was cached: it is dropped.
-            wait_until(lambda: fails_with_eio(partial(os.pread, file.fileno(), 4096, 0)))
+            eventually(lambda: fails_with_eio(partial(os.pread, file.fileno(), 4096, 0)))
             assert "Input/output error" in run(["sha256sum", path], check=False).stderr
         assert os.getxattr(path, "user.oras.verified") == b"false"
         assert LARGE not in kept(mounted)

@@ -3,18 +3,21 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
 
-from orasfs.daemon.offline import OfflineRegistry, known_names
-from orasfs.daemon.registries import Endpoint
+from orasfs.daemon.offline import OfflineRegistry, refuse
+from orasfs.daemon.registries import Endpoint, MountRegistries
+from orasfs.daemon.source import MountSource
 from orasfs.errors import Offline
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import Source
 from orasfs.store.cache import Cache
 from orasfs.store.repository import CachedRepository
+from orasfs.vfs.root import RegistriesRoot
 from tests.fakes.source import MemorySource
 
 MANIFEST = b'{"schemaVersion":2,"config":{"mediaType":"a","digest":"%s","size":2},"layers":[]}' % (
@@ -76,8 +79,16 @@ async def test_nothing_is_pushed() -> None:
             await ask
 
 
+def never(_source: object, registry: str, name: str) -> NoReturn:
+    raise AssertionError(f"{registry}/{name}: no repository is asked for")
+
+
 async def test_hosts_are_those_the_cache_has_seen() -> None:
-    exists = known_names(lambda host: ["a"] if host == "seen.example" else [])
+    def seen(host: str) -> list[str]:
+        return ["a"] if host == "seen.example" else []
+
+    source = MountSource("registries", RegistriesRoot())
+    exists = MountRegistries(source, (), OfflineRegistry, never, seen, refuse).exists
     assert await exists("seen.example")
     with pytest.raises(Offline):
         await exists("other.example")

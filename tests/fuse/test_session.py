@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from orasfs.fuse.place import READ_AHEAD_KIB
 from tests.fakes.operations import PLAIN, REPLACED
 from tests.support.mounted import Mounted, is_mounted, run
+from tests.support.patience import eventually
 
 FAKE = ("tests.support.fake_mount",)
 
@@ -131,21 +132,13 @@ def test_the_kernel_reads_ahead_a_mebibyte(mounted: Mounted) -> None:
         assert int(knob.read_text()) == READ_AHEAD_KIB
 
 
-def eventually(is_so: Callable[[], bool]) -> None:
-    """Wait for what another process is about to do."""
-    deadline = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < deadline
-        run(["true"])
-
-
 @pytest.mark.fuse
 def test_the_kernel_drops_the_pages_it_is_told_to_drop(mounted: Mounted) -> None:
     with mounted:
         plain = mounted.path / "plain"
         assert plain.read_bytes() == PLAIN
         assert not (mounted.path / "replace-plain").exists()
-        eventually(lambda: plain.read_bytes() == REPLACED)
+        eventually(lambda: plain.read_bytes() == REPLACED, seconds=10)
 
 
 @pytest.mark.fuse
@@ -154,4 +147,4 @@ def test_the_kernel_drops_the_name_it_is_told_to_drop(mounted: Mounted) -> None:
         late = mounted.path / "late"
         assert not late.exists()
         assert not (mounted.path / "let-late-appear").exists()
-        eventually(late.exists)
+        eventually(late.exists, seconds=10)

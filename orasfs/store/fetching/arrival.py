@@ -160,15 +160,12 @@ class Arrival:
 
         Not those with which readers might have got all: then it is to be verified first.
         """
-        if self.is_verified:
-            return True
-        is_all = self.given + stop - start >= self.size
-        return self.error is None and start <= stop <= self.received and not is_all
+        is_there = self.error is None and start <= stop <= self.received
+        return self.is_verified or (is_there and not self._may_be_all(start, stop))
 
     async def wait_for(self, start: int, stop: int) -> None:
         """Wait until bytes [start, stop) may be served, or for a failure."""
-        is_all = self.given + stop - start >= self.size
-        await self._wait(self.size + 1 if is_all else stop)
+        await self._wait(self.size + 1 if self._may_be_all(start, stop) else stop)
 
     async def wait_beyond(self, offset: int) -> int:
         """Wait for a byte at `offset`, or for a failure; return up to where there are some."""
@@ -200,6 +197,9 @@ class Arrival:
         self.error = error
         self.ended.set()
         self._wake()
+
+    def _may_be_all(self, start: int, stop: int) -> bool:
+        return self.given + stop - start >= self.size
 
     def _is_reached(self, received: int) -> bool:
         return self.is_verified or self.error is not None or self.received >= received
