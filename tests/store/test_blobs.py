@@ -596,12 +596,12 @@ async def test_small_wrong_blob_of_a_layout_is_not_served(tmp_path: Path) -> Non
 
 
 @asynccontextmanager
-async def occupied(b: Bench) -> AsyncIterator[threading.Event]:
+async def occupied(b: Bench, content: bytes = LARGE[1:]) -> AsyncIterator[threading.Event]:
     """Hold the only thread, so that no check can be done until the event is set."""
     gated = MemorySource()
     gated.is_trusted = False
     gated.gate_at = 0
-    blob = gated.add_blob(LARGE[1:])
+    blob = gated.add_blob(content)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(b.read, blob, gated))
         await until(gated.at_gate.is_set)
@@ -644,6 +644,28 @@ async def test_who_reads_all_of_a_layouts_wrong_blob_learns_it(
         for reader in readers:
             with pytest.raises(ContentMismatch):
                 await reader.read(len(LARGE) - 1, 1)
+            reader.close()
+
+
+async def test_what_was_read_before_a_check_was_stopped_counts(tmp_path: Path) -> None:
+    """The kernel keeps it: who opens the file again asks for the rest only."""
+    source, descriptor = layout_with(tmp_path / "layout", LARGE, LARGE)
+    half = len(LARGE) // 2
+    options = replace(OPTIONS, downloads=1)
+    async with bench(tmp_path / "cache", options) as b:
+        async with occupied(b) as gate:
+            reader = await b.open(descriptor, source)
+            await reader.read(0, half)
+            arrival = b.blobs._open[descriptor.digest, descriptor.size].arrival
+            reader.close()
+            await until(lambda: arrival.is_stopping)
+            gate.set()
+        async with occupied(b, LARGE[2:]) as gate:
+            reader = await b.open(descriptor, source)
+            assert await reader.read(half, 10) == LARGE[half : half + 10]
+            assert reader.read_now(half + 10, len(LARGE) - half - 10) is None
+            gate.set()
+            assert await reader.read(half, half) == LARGE[half : 2 * half]
             reader.close()
 
 

@@ -18,6 +18,7 @@ from functools import partial
 from weakref import WeakKeyDictionary
 
 import trio
+from cachetools import LRUCache
 
 from orasfs.errors import ContentMismatch
 from orasfs.oci.descriptor import Descriptor
@@ -105,7 +106,9 @@ class Blobs:
         self._failures: dict[tuple[_Key, BlobStreamer], tuple[float, Exception]] = {}
         self._streams = trio.CapacityLimiter(options.streams)
         self._paces: WeakKeyDictionary[BlobStreamer, Pace] = WeakKeyDictionary()
-        self._checked: dict[tuple[int, int, int, Digest], None] = {}
+        self._checked: LRUCache[tuple[int, int, int, Digest], None] = LRUCache(_MAX_REMEMBERED)
+        # Bytes of files whose check was stopped: the kernel may still have them.
+        self._given: LRUCache[_Key, int] = LRUCache(_MAX_REMEMBERED)
 
     def __repr__(self) -> str:
         return f"<Blobs {len(self._open)} open>"
@@ -229,8 +232,9 @@ class Blobs:
             return self._enter(descriptor, source, self._complete(descriptor, fd))
         arrival = self._downloads.arrival(descriptor.size, fd=fd, is_local=True)
         blob = self._enter(descriptor, source, arrival)
+        arrival.given = self._given.get(blob.key, 0)
         work = partial(transfer.check, descriptor)
-        self._downloads.start(descriptor, arrival, work, partial(self._on_checked, blob))
+        self._downloads.start(descriptor, arrival, work, partial(self._on_checked, blob, arrival))
         return blob
 
     def _enter(
@@ -254,11 +258,10 @@ class Blobs:
         arrival.end(None)
         return arrival
 
-    def _on_checked(self, blob: OpenBlob) -> None:
-        if blob.arrival.error is None:
-            if len(self._checked) >= _MAX_REMEMBERED:
-                del self._checked[next(iter(self._checked))]
-            self._checked[self._stamp(blob.arrival.fd, blob.descriptor)] = None
+    def _on_checked(self, blob: OpenBlob, arrival: Arrival) -> None:
+        self._given[blob.key] = arrival.given
+        if arrival.error is None:
+            self._checked[self._stamp(arrival.fd, blob.descriptor)] = None
         self._on_ended(blob, is_download=False)
 
     def _on_ended(self, blob: OpenBlob, *, is_download: bool = True) -> None:
