@@ -28,6 +28,7 @@ from orasfs.store.content.cas import ContentStore
 from orasfs.store.fetching.blobs import Blobs
 from orasfs.store.fetching.counters import Counters
 from orasfs.store.fetching.downloads import Downloads
+from orasfs.store.fetching.readers import FileReader
 from orasfs.store.files import disk
 from orasfs.store.layout import LayoutSource
 from orasfs.store.options import TransferState, Verify
@@ -358,6 +359,35 @@ async def test_reader_that_comes_back_within_the_grace_keeps_the_download(
         reader.close()
         await b.downloads.wait_idle()
     assert len(source.streams) == 1
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+async def test_reader_that_is_closed_lets_go_once_its_reads_are_done(
+    tmp_path: Path, content: bytes
+) -> None:
+    source = MemorySource()
+    descriptor = source.add_blob(content)
+    source.gate_at = 0
+    got: list[bytes] = []
+
+    async def read(reader: FileReader) -> None:
+        got.append(await reader.read(0, len(content)))
+
+    options = replace(OPTIONS, open_seconds=0.01)  # before a byte has come
+    async with bench(tmp_path, options) as b:
+        reader = await b.open(descriptor, source)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, reader)
+            await until(source.at_gate.is_set)
+            await trio.testing.wait_all_tasks_blocked()
+            reader.close()
+            with pytest.raises(ValueError, match="closed"):
+                await reader.read(0, 1)
+            assert reader.read_now(0, 1) is None
+            await trio.sleep(3 * OPTIONS.grace_seconds)  # a download that no one uses would end
+            source.gate.set()
+        reader.close()
+    assert got == [content]
 
 
 async def test_small_download_without_readers_runs_to_its_end(

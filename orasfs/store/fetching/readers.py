@@ -55,11 +55,14 @@ class FileReader:
         self, blobs: Blobs, blob: OpenBlob, source: BlobStreamer, limiter: trio.CapacityLimiter
     ) -> None:
         self._blobs = blobs
-        self._blob: OpenBlob | None = blob
+        self._blob = blob
         self._descriptor = blob.descriptor
         self._source = source
         self._limiter = limiter
         self._cursor = Cursor(blob.descriptor.size)
+        self._reads = 0  # under way: they need the blob to their end
+        self._is_closed = False
+        self._has_let_go = False
 
     def __repr__(self) -> str:
         return f"<FileReader {self._descriptor.digest} {self._blob}>"
@@ -72,11 +75,11 @@ class FileReader:
     @property
     def is_verified(self) -> bool:
         """Whether the whole blob has been checked against its digest."""
-        return self._blob is not None and self._blob.arrival.is_verified
+        return not self._is_closed and self._blob.arrival.is_verified
 
     def backing_fd(self) -> int | None:
         """Return the blob's file once it is complete and verified; good until `close`."""
-        if self._blob is None or not self._blob.arrival.is_verified:
+        if not self.is_verified:
             return None
         return self._blob.arrival.fd if self._blob.arrival.fd >= 0 else None
 
@@ -85,7 +88,7 @@ class FileReader:
         blob = self._blob
         count = min(size, self._descriptor.size - offset)
         self._blobs.note_use()
-        if blob is None:
+        if self._is_closed:
             return None
         if count <= 0:
             return b""
@@ -97,7 +100,8 @@ class FileReader:
     async def read(self, offset: int, size: int) -> bytes:
         """Return bytes [offset, offset + size), fewer only at the end of the blob.
 
-        A download that failed before this read is tried again.
+        A download that failed before this read is tried again. Closing the reader meanwhile does
+        not end it.
 
         Raises:
             ContentMismatch: the blob is not what its descriptor says; for ever.
@@ -107,6 +111,16 @@ class FileReader:
         if count <= 0:
             await trio.lowlevel.checkpoint()
             return b""
+        if self._is_closed:
+            raise ValueError("the reader is closed")
+        self._reads += 1
+        try:
+            return await self._read(offset, count)
+        finally:
+            self._reads -= 1
+            self._let_go_if_done()
+
+    async def _read(self, offset: int, count: int) -> bytes:
         blob = await self._usable(offset, offset + count)
         self._note_served(blob, offset, offset + count)
         content = disk.read_now(blob.arrival.fd, offset, count)
@@ -131,7 +145,7 @@ class FileReader:
             StorageFull: there is no room for it.
             ContentMismatch: it is not what its descriptor says.
         """
-        if self._blob is None:
+        if self._is_closed:
             raise ValueError("the reader is closed")
         arrival = self._blob.arrival
         await arrival.wait_verified()
@@ -142,17 +156,20 @@ class FileReader:
         await self._blobs.settle(self._descriptor.digest)
 
     def close(self) -> None:
-        """Release the blob. Harmless twice."""
-        if self._blob is not None:
-            if isinstance(self._blob.arrival, Assembly):
-                self._blob.arrival.leave(self._cursor)
-            self._blobs.release(self._blob)
-            self._blob = None
+        """Release the blob, once no read needs it any more. Harmless twice."""
+        self._is_closed = True
+        self._let_go_if_done()
+
+    def _let_go_if_done(self) -> None:
+        if self._has_let_go or not self._is_closed or self._reads:
+            return
+        self._has_let_go = True
+        if isinstance(self._blob.arrival, Assembly):
+            self._blob.arrival.leave(self._cursor)
+        self._blobs.release(self._blob)
 
     async def _usable(self, start: int, stop: int) -> OpenBlob:
         """Wait until bytes [start, stop) may be served; return the blob that has them."""
-        if self._blob is None:
-            raise ValueError("the reader is closed")
         while True:
             blob = self._blob
             if _failure(blob) is not None:
@@ -201,8 +218,6 @@ class FileReader:
             self._blob = blob
             return blob
         self._blobs.release(blob)
-        if self._blob is None:
-            raise ValueError("the reader was closed")
         return self._blob
 
 
