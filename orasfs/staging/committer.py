@@ -102,6 +102,14 @@ class _Ready:
     referrer: IndexReferrer | None = None
 
 
+# Lets what a draft has become take its place, and drops the draft.
+TakeOver = Callable[[Descriptor], Awaitable[None]]
+
+
+async def _leave(_descriptor: Descriptor) -> None:
+    """Leave the draft to whoever has it committed."""
+
+
 class Committer:
     """Commits drafts.
 
@@ -150,7 +158,9 @@ class Committer:
         if report is not None and report.is_running:
             report.cancel()
 
-    async def commit(self, draft: Draft, token: str = "") -> Descriptor | None:
+    async def commit(
+        self, draft: Draft, token: str = "", *, take_over: TakeOver = _leave
+    ) -> Descriptor | None:
         """Commit a draft; one without a valid tag for a name only has its blobs uploaded.
 
         Nobody can write into the draft meanwhile; afterwards, if a manifest was put, it is to be
@@ -159,6 +169,7 @@ class Committer:
         Args:
             draft: what.
             token: for the report.
+            take_over: drops the draft when a manifest was put; only then the commit has ended.
 
         Returns:
             The manifest's descriptor, None if there is no tag: then `publish` puts it.
@@ -168,21 +179,26 @@ class Committer:
             Aborted: `cancel` was called.
             OrasfsError: why it failed; the draft is as it was.
         """
-        return await self._report(draft, token, partial(self._insist, draft))
+        return await self._report(draft, token, partial(self._insist, draft), take_over)
 
     async def publish(
-        self, draft: Draft, tag: str, *, expected: Expectation = ANY
+        self, draft: Draft, tag: str, *, expected: Expectation = ANY, take_over: TakeOver = _leave
     ) -> Descriptor | None:
-        """Put the manifest of a draft whose blobs were uploaded, under a tag.
+        """Put the manifest of a draft whose blobs were uploaded, under a tag; see `commit`.
 
         Raises:
             Busy: they were not, or the draft was changed since.
             OrasfsError: why it failed; nothing was changed.
         """
-        return await self._report(draft, "", partial(self._publish, draft, tag, expected))
+        work = partial(self._publish, draft, tag, expected)
+        return await self._report(draft, "", work, take_over)
 
     async def _report(
-        self, draft: Draft, ticket: str, work: Callable[[Report], Awaitable[None]]
+        self,
+        draft: Draft,
+        ticket: str,
+        work: Callable[[Report], Awaitable[None]],
+        take_over: TakeOver,
     ) -> Descriptor | None:
         """Do the work while nobody writes, and note how it ends, whatever ends it."""
         if self.is_committing(draft):
@@ -203,6 +219,9 @@ class Committer:
                 phase = Phase.FAILED
                 logger.warning("commit failed draft=%s error=%s", draft.key, error)
             raise
+        else:
+            if report.descriptor is not None:
+                await take_over(report.descriptor)
         finally:
             # What was put is no draft any more: nobody may write into it until it is dropped.
             draft.is_committing = report.descriptor is not None
@@ -306,15 +325,7 @@ class Committer:
         self._ready.pop(report.draft_id, None)
         there = {blob.digest for blob in report.progress.blobs if blob.digest}
         self._whereabouts.note(order.registry, order.repository, there)
-        totals = report.progress.totals()
-        logger.info(
-            "committed reference=%s digest=%s blobs=%d skipped=%d sent_bytes=%d",
-            report.reference,
-            uploaded.descriptor.digest,
-            totals.blobs,
-            totals.skipped,
-            totals.sent,
-        )
+        _log(report, uploaded.descriptor.digest)
 
     async def _publish_indexes(
         self, uploaded: Uploaded, referrer: IndexReferrer | None, target: Target, report: Report
@@ -348,6 +359,13 @@ class Committer:
             return [name for name in dict.fromkeys(found) if name != order.repository]
 
         return names
+
+
+def _log(report: Report, digest: Digest) -> None:
+    totals = report.progress.totals()
+    counts = totals.blobs, totals.skipped, totals.sent
+    message = "committed reference=%s digest=%s blobs=%d skipped=%d sent_bytes=%d"
+    logger.info(message, report.reference, digest, *counts)
 
 
 async def _wait_for_writers(draft: Draft) -> None:

@@ -7,6 +7,7 @@ commits them by a port; knows no nodes.
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -14,6 +15,7 @@ import trio
 from orasfs.errors import Busy, OrasfsError, Unsupported
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.storage import ANY, BlobReader, Expectation
+from orasfs.staging.committer import TakeOver
 from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
 from orasfs.staging.drafts import DraftStore
@@ -29,12 +31,14 @@ from orasfs.vfs.tagging import Tagging
 class DraftCommitter(Protocol):
     """Who makes artifacts of drafts (`orasfs.staging.committer.Committer`)."""
 
-    async def commit(self, draft: Draft, ticket: str = "", /) -> Descriptor | None:
+    async def commit(
+        self, draft: Draft, ticket: str = "", /, *, take_over: TakeOver
+    ) -> Descriptor | None:
         """Push a draft; None if it has no tag, and only its blobs were sent."""
         ...
 
     async def publish(
-        self, draft: Draft, tag: str, *, expected: Expectation = ANY
+        self, draft: Draft, tag: str, *, expected: Expectation = ANY, take_over: TakeOver
     ) -> Descriptor | None:
         """Put the manifest of a draft whose blobs were sent."""
         ...
@@ -159,9 +163,8 @@ class Drafts:
             Unsupported: nobody can.
             OrasfsError: why it failed; the draft is as it was.
         """
-        descriptor = await self._required().commit(draft, ticket)
-        if descriptor is not None:
-            await self._become(draft, draft.key, descriptor)
+        take_over = partial(self._become, draft, draft.key)
+        await self._required().commit(draft, ticket, take_over=take_over)
 
     async def begin_commit(self, draft: Draft, ticket: str) -> None:
         """Begin to commit a draft; its report tells how it ends.
@@ -192,9 +195,9 @@ class Drafts:
             Busy: they were not.
             OrasfsError: why it failed; nothing has changed.
         """
-        descriptor = await self._required().publish(draft, key.tag or "", expected=expected)
-        if descriptor is not None:
-            await self._become(draft, key, descriptor)
+        take_over = partial(self._become, draft, key)
+        tag = key.tag or ""
+        await self._required().publish(draft, tag, expected=expected, take_over=take_over)
 
     async def discard(self, draft: Draft) -> None:
         """Drop a draft with all that is in it, and let the kernel forget its name.

@@ -80,6 +80,22 @@ async def test_a_commit_puts_the_tag_and_fills_the_cache(world: World) -> None:
     assert draft.is_committing  # until it is dropped
 
 
+async def test_a_commit_has_ended_when_the_draft_has_been_taken_over(world: World) -> None:
+    draft = world.draft()
+    seen: list[tuple[bool, Descriptor]] = []
+
+    async def take_over(descriptor: Descriptor) -> None:
+        await trio.lowlevel.checkpoint()
+        seen.append((world.committer.reports()[-1].is_running, descriptor))
+
+    descriptor = await world.committer.commit(draft, take_over=take_over)
+    assert not world.committer.is_committing(draft)
+    nameless = world.draft(".new")
+    assert await world.committer.commit(nameless, take_over=take_over) is None
+    published = await world.committer.publish(nameless, "v2", take_over=take_over)
+    assert seen == [(True, descriptor), (True, published)]
+
+
 async def test_a_failed_commit_leaves_the_draft_and_says_why(
     world: World, expect_log: ExpectLog
 ) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio
 
 from orasfs.errors import AlreadyExists, InvalidName, NotEmpty, NotPermitted, ReadOnly
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.storage import ANY, Expectation
+from orasfs.staging.committer import TakeOver
 from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
 from orasfs.staging.drafts import DraftStore
@@ -27,15 +27,18 @@ class InstantCommitter:
     def __init__(self, repository: FakeRepository) -> None:
         self.repository = repository
 
-    async def commit(self, draft: Draft, _ticket: str = "", /) -> Descriptor | None:
-        await trio.lowlevel.checkpoint()
+    async def commit(
+        self, draft: Draft, _ticket: str = "", /, *, take_over: TakeOver
+    ) -> Descriptor | None:
         layer = self.repository.layer(b"attached", "note.txt")
-        return self.repository.push(layer, subject=draft.subject)
+        descriptor = self.repository.push(layer, subject=draft.subject)
+        await take_over(descriptor)
+        return descriptor
 
     async def publish(
-        self, draft: Draft, tag: str, *, expected: Expectation = ANY
+        self, draft: Draft, tag: str, *, expected: Expectation = ANY, take_over: TakeOver
     ) -> Descriptor | None:
-        raise AssertionError((draft, tag, expected))
+        raise AssertionError((draft, tag, expected, take_over))
 
     def cancel(self, draft: Draft) -> None:
         raise AssertionError(draft)

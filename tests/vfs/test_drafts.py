@@ -28,6 +28,7 @@ from orasfs.errors import (
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.storage import ANY, Expectation
 from orasfs.staging.changes import AttrChanges
+from orasfs.staging.committer import TakeOver
 from orasfs.staging.draft import Draft
 from orasfs.vfs.operations import Ino
 from orasfs.vfs.root import RegistriesRoot
@@ -47,17 +48,19 @@ class FakeCommitter:
         self.cancelled: list[str] = []
         self.is_running = False
 
-    async def commit(self, draft: Draft, ticket: str = "", /) -> Descriptor | None:
+    async def commit(
+        self, draft: Draft, ticket: str = "", /, *, take_over: TakeOver
+    ) -> Descriptor | None:
         await trio.lowlevel.checkpoint()
         if self.fails_with is not None:
             raise self.fails_with
-        return self._push(draft, draft.key.tag) if draft.key.tag else None
+        return await self._push(draft, draft.key.tag, take_over) if draft.key.tag else None
 
     async def publish(
-        self, draft: Draft, tag: str, *, expected: Expectation = ANY
+        self, draft: Draft, tag: str, *, expected: Expectation = ANY, take_over: TakeOver
     ) -> Descriptor | None:
         await trio.lowlevel.checkpoint()
-        return self._push(draft, tag)
+        return await self._push(draft, tag, take_over)
 
     def cancel(self, draft: Draft) -> None:
         self.cancelled.append(draft.id)
@@ -65,13 +68,15 @@ class FakeCommitter:
     def is_committing(self, draft: Draft) -> bool:
         return self.is_running
 
-    def _push(self, draft: Draft, tag: str) -> Descriptor:
+    async def _push(self, draft: Draft, tag: str, take_over: TakeOver) -> Descriptor:
         repository = self._registries.registries[HOST].add(draft.key.repository)
         layers = [
             repository.layer(path.read_bytes(), path.name)
             for path in sorted((draft.directory / "tree").iterdir())
         ]
-        return repository.push(*layers, tag=tag)
+        descriptor = repository.push(*layers, tag=tag)
+        await take_over(descriptor)
+        return descriptor
 
 
 @pytest.fixture
