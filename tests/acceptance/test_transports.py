@@ -133,6 +133,7 @@ def test_a_cached_layer_is_read_without_the_daemon(tmp_path: Path) -> None:
         raw = mounted.path / "v1/raw"
         # A file of a layout is checked when it is first read; reading ahead would keep it open.
         run(["dd", f"if={raw}", "of=/dev/null", "bs=4096", "count=1", "iflag=direct"])
+        os.listxattr(raw)  # which waits: that it is closed is put off no longer than until then
         file = stack.enter_context(raw.open("rb"))
         mounted.process.send_signal(signal.SIGSTOP)
         try:
