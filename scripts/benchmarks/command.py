@@ -138,7 +138,7 @@ def _remove(directory: Path, *, keep: bool) -> None:
 def _notes() -> tuple[str, ...]:
     notes = []
     if shutil.which("oras") is None:
-        notes.append("oras is not on PATH; curl takes its place")
+        notes.append("oras is not on PATH; its Go library, where it is, and curl take its place")
     if archive.program() is None:
         notes.append("ratarmount is not installed: packed-random has no rival")
     if not pagecache.can_drop_all():

@@ -70,6 +70,25 @@ class HashingWriter(io.RawIOBase):
         self.size += len(piece)
         return self._out.write(piece)
 
+    def tell(self) -> int:
+        """Return how much was written."""
+        return self.size
+
+
+class UnpaddedTar(tarfile.TarFile):
+    """Ends with two blocks of zeros, as what Go writes, and not with a record of 10 KiB.
+
+    The reference client reads no further, and so would find another content digest.
+    """
+
+    closed: bool
+
+    def close(self) -> None:
+        """End the archive."""
+        if not self.closed and self.fileobj is not None:
+            self.closed = True
+            self.fileobj.write(bytes(2 * tarfile.BLOCKSIZE))
+
 
 def write_model(path: Path, size: int, seed: int = 1) -> Blob:
     """Write `size` bytes that do not compress, as the weights of a model."""
@@ -132,7 +151,7 @@ def _pack(root: Path, path: Path) -> tuple[Blob, str]:
         packed = HashingWriter(file)
         with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as zipped:
             plain = HashingWriter(zipped)
-            with tarfile.open(fileobj=plain, mode="w|", format=tarfile.GNU_FORMAT) as tar:
+            with UnpaddedTar(fileobj=plain, mode="w", format=tarfile.GNU_FORMAT) as tar:
                 tar.add(root, arcname=root.name, filter=_ownerless)
     return Blob(path, packed.digest, packed.size), plain.digest
 

@@ -19,6 +19,7 @@ from scripts.benchmarks.processes import ProgramFailed, run, timed
 from scripts.benchmarks.publish import Published, publish_file, publish_packed
 from scripts.benchmarks.shaping import Shape
 from tests.support.docker_registry import DockerRegistry
+from tests.support.reference import CLIENTS, Oras, ReferenceClient
 
 MODEL_TITLE = "model.safetensors"
 TREE_TITLE = "usr"
@@ -124,15 +125,31 @@ class Lab:
         """Have the large file in the registry's memory."""
         run(["curl", "-sSf", "-o", "/dev/null", self._model_url()])
 
+    @cached_property
+    def client(self) -> ReferenceClient | None:
+        """The reference client, if there is one; its library is built if only that is there."""
+        found = (find(self.fresh_directory("client")) for find in CLIENTS.values())
+        return next((client for client in found if not isinstance(client, str)), None)
+
+    @property
+    def has_command(self) -> bool:
+        """Whether the reference client is the command itself, which needs no stand-in."""
+        return isinstance(self.client, Oras)
+
+    def pull(self, place: Published, directory: Path) -> float:
+        """Restore what is published by the reference client; return the seconds."""
+        if self.client is None:
+            raise AssertionError("there is no reference client")
+        return timed(self.client.pull(place.reference, directory))
+
     def pull_model(self, path: Path) -> float:
         """Download the large file as the reference client does, which verifies it.
 
         Returns:
             How many seconds that took.
         """
-        if shutil.which("oras"):
-            reference = self.published_model.reference
-            return timed(["oras", "pull", "--plain-http", "-o", path.parent, reference])
+        if self.has_command:
+            return self.pull(self.published_model, path.parent)
         # sha256sum of coreutils 9.1 takes three times as long where the processor has SHA-NI.
         hashed = "openssl dgst -sha256 -r" if shutil.which("openssl") else "sha256sum"
         script = f'curl -sSf "$1" | tee "$2" | {hashed}'

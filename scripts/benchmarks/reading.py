@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import statistics
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from scripts.benchmarks.data import Blob
 from scripts.benchmarks.lab import MODEL_TITLE, Lab
 from scripts.benchmarks.processes import run, timed
 from scripts.benchmarks.session import Session
+from tests.support.reference import ReferenceClient
 
 _READER = Path(__file__).with_name("reader.py")
 _WARM_PASSES = 5
@@ -28,13 +28,17 @@ MOUNT_CACHED = "new mount, blob in the cache"
 LOCAL = "local file, page cache"
 MOUNT_COPY = "mount, second read by cp"
 LOCAL_COPY = "local file by cp"
-ORAS = "oras pull"
 CURL = "curl to disk"
 CURL_PULL = "curl to disk and sha256"
 PULL_READ = "download, then read"
 MOUNT_DROPPED = "new mount, page cache dropped"
 LOCAL_DROPPED = "local file, page cache dropped"
 CURL_NULL = "curl to /dev/null"
+
+
+def pulling(client: ReferenceClient | None) -> str:
+    """Return what a pull by the reference client is called."""
+    return f"{client.name} pull" if client is not None else ""
 
 
 def read(path: Path, size: int, passes: int = 1) -> float:
@@ -71,7 +75,6 @@ class ColdRead:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._session = Session(lab, self.name)
-        self._oras = shutil.which("oras")
 
     @property
     def work(self) -> tuple[float, str]:
@@ -86,20 +89,26 @@ class ColdRead:
 
     def contenders(self) -> Sequence[Contender]:
         """The mount, and programs that bring the same bytes to the same disk."""
-        pull = [self._pulls(ORAS)] if self._oras else []
+        client = self._lab.client
+        pull = []
+        if client is not None:
+            pull = [Contender(pulling(client), self._reset, self._client, self._verify_download)]
         return (
             Contender(MOUNT, self._reset_mount, self._read, self._verify_mount),
             Contender(CURL, self._reset, self._curl, self._verify_download),
             *pull,
-            *([] if self._oras else [self._pulls(CURL_PULL)]),
+            *([] if self._lab.has_command else [self._pulls(CURL_PULL)]),
             Contender(PULL_READ, self._reset, self._pull_and_read, self._verify_download),
             Contender(CURL_NULL, self._reset, self._curl_null, nothing),
         )
 
     def comparisons(self) -> Sequence[Comparison]:
         """The target is against the reference client; without it, against the bare download."""
-        targets = {ORAS if self._oras else CURL: COLD_TARGET, PULL_READ: COLD_READ_TARGET}
-        rivals = (ORAS, CURL, CURL_PULL, PULL_READ, CURL_NULL)
+        client = pulling(self._lab.client)
+        targets = {client: COLD_TARGET, CURL: COLD_TARGET, PULL_READ: COLD_READ_TARGET}
+        if self._lab.has_command:
+            del targets[CURL]
+        rivals = (client, CURL, CURL_PULL, PULL_READ, CURL_NULL)
         return tuple(
             Comparison(MOUNT, rival, Better.LOWER_TIME, targets.get(rival)) for rival in rivals
         )
@@ -138,6 +147,9 @@ class ColdRead:
 
     def _pulls(self, name: str) -> Contender:
         return Contender(name, self._reset, self._pull, self._verify_download)
+
+    def _client(self) -> float:
+        return self._lab.pull(self._place, self._target)
 
     def _pull(self) -> float:
         return self._lab.pull_model(self._target / MODEL_TITLE)

@@ -1,4 +1,4 @@
-"""How artifacts are pushed without orasfs: by `oras`, by curl, and by the PyPI client of oras.
+"""How artifacts are pushed without orasfs: by the reference client, by curl, by the PyPI client.
 
 Owns the commands. Each pusher brings a file or a directory on local disk to `HOST/REPOSITORY:TAG`
 and returns when the tag is there. curl does what the reference client does, in the same order:
@@ -10,14 +10,15 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from scripts.benchmarks.data import Blob
 from scripts.benchmarks.processes import run
 from scripts.benchmarks.publish import Published, packed_layer, put, raw_layer
 from tests.support.docker_registry import DockerRegistry
+from tests.support.reference import Oras, ReferenceClient
 
-ORAS = "oras push"
 CURL = "hash, then curl"
 PYPI = "PyPI oras"
 
@@ -44,29 +45,35 @@ class Rival:
     Attributes:
         name: of the program.
         push: brings a file or a directory to a tag.
+        is_client: whether it is the reference client.
         is_reference: whether targets are measured against it.
         keeps_attributes: whether what it packs can be restored with modes, times and links.
     """
 
     name: str
     push: Push
+    is_client: bool = False
     is_reference: bool = False
     keeps_attributes: bool = True
 
 
-def rivals(registry: DockerRegistry, spool: Path) -> list[Rival]:
+def rivals(registry: DockerRegistry, spool: Path, client: ReferenceClient | None) -> list[Rival]:
     """Return those that can run here; `spool` is a directory for what they pack."""
-    has_oras = shutil.which("oras") is not None
-    found = [Rival(ORAS, _oras, is_reference=True)] if has_oras else []
-    found.append(Rival(CURL, Curl(registry, spool).push, is_reference=not has_oras))
+    found = []
+    if client is not None:
+        name, push = f"{client.name} push", partial(_push_by, client)
+        found.append(Rival(name, push, is_client=True, is_reference=True))
+    # Of the library's first version nobody knows how it compares with the command of today.
+    is_reference = not isinstance(client, Oras)
+    found.append(Rival(CURL, Curl(registry, spool).push, is_reference=is_reference))
     if importlib.util.find_spec("oras") is not None:
         found.append(Rival(PYPI, _pypi, keeps_attributes=False))
     return found
 
 
-def _oras(path: Path, place: Published) -> None:
-    script = 'cd "$1" && oras push --plain-http "$2" "$3"'
-    run(["sh", "-c", script, "sh", path.parent, place.reference, path.name])
+def _push_by(client: ReferenceClient, path: Path, place: Published) -> None:
+    script = 'cd "$1" && shift && exec "$@"'
+    run(["sh", "-c", script, "sh", path.parent, *client.push(place.reference, path.name)])
 
 
 def _pypi(path: Path, place: Published) -> None:

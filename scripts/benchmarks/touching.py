@@ -5,7 +5,6 @@ What counts here is what crosses the link: requests and bytes, so they go by a c
 
 import os
 import random
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from scripts.benchmarks.lab import MODEL_TITLE, Lab
 from scripts.benchmarks.link import Link, Traffic
 from scripts.benchmarks.processes import run, timed
 from scripts.benchmarks.publish import Published
-from scripts.benchmarks.reading import CURL_PULL, ORAS, verify
+from scripts.benchmarks.reading import CURL_PULL, pulling, verify
 from scripts.benchmarks.session import Session
 from scripts.benchmarks.shaping import Shape
 
@@ -144,19 +143,15 @@ class FirstBytes:
 class FirstBytesWhole(FirstBytes):
     """The same beside a download of the whole, on a link as fast as it gets."""
 
-    def __init__(self, lab: Lab) -> None:
-        super().__init__(lab)
-        self._oras = shutil.which("oras")
-
     def contenders(self) -> Sequence[Contender]:
         """The whole as well, straight from the registry: a link would only make it slower."""
-        rival = ORAS if self._oras else CURL_PULL
+        rival = pulling(self._lab.client) or CURL_PULL
         whole = Contender(rival, self._reset_whole, self._whole, self._verify_whole)
         return (*super().contenders(), whole)
 
     def comparisons(self) -> Sequence[Comparison]:
         """A look at the first bytes must not cost what the whole does."""
-        rival = ORAS if self._oras else CURL_PULL
+        rival = pulling(self._lab.client) or CURL_PULL
         whole = Comparison(MOUNT, rival, Better.LOWER_TIME, FIRST_TARGET)
         return (whole, *super().comparisons())
 
@@ -166,6 +161,8 @@ class FirstBytesWhole(FirstBytes):
         self._lab.warm_model()
 
     def _whole(self) -> float:
+        if self._lab.client is not None:
+            return self._lab.pull(self._lab.published_model, self._target)
         return self._lab.pull_model(self._target / MODEL_TITLE)
 
     def _verify_whole(self) -> None:

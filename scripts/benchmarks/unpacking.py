@@ -17,6 +17,7 @@ from pathlib import Path
 from scripts.benchmarks.case import Better, Comparison, Contender, Gauge, VerificationFailed
 from scripts.benchmarks.lab import PACK_TITLE, Lab
 from scripts.benchmarks.processes import run, timed
+from scripts.benchmarks.reading import pulling
 from scripts.benchmarks.session import Session
 
 FIRST = "mount, first file"
@@ -27,8 +28,6 @@ PIPE = "curl and tar"
 MEMBER_TARGETS = {FIRST: 0.1, MIDDLE: 0.7, LAST: 1.1}
 
 COPY = "mount, cp -r"
-TAR_COPY = "as oras pull, then cp -r"
-PIPE_COPY = "curl and tar, then cp -r"
 COPY_TARGET = 1.2
 
 _PIPE = 'curl -sSf "$1" | tar -xz -C "$2"'
@@ -86,16 +85,17 @@ class PackedMember:
             for name, path in self._members.items()
         ]
         last = partial(self._verify, self._members[LAST])
-        return (
-            *mounts,
-            Contender(TAR, self._reset, partial(self._unpack, unpack_by_hand), last),
-            Contender(PIPE, self._reset, partial(self._unpack, unpack_by_pipe), last),
-        )
+        others = [
+            Contender(name, self._reset, partial(self._unpack, unpack), last)
+            for name, unpack in _unpackings(self._lab).items()
+        ]
+        return (*mounts, *others)
 
     def comparisons(self) -> Sequence[Comparison]:
         """A file at the front is there at once, one at the end when all has passed."""
         return tuple(
-            Comparison(name, TAR, Better.LOWER_TIME, target)
+            Comparison(name, rival, Better.LOWER_TIME, target)
+            for rival in (TAR, pulling(self._lab.client))
             for name, target in MEMBER_TARGETS.items()
         )
 
@@ -152,15 +152,18 @@ class PackedCopy:
 
     def contenders(self) -> Sequence[Contender]:
         """A copy through the mount, and one of what was unpacked by hand."""
-        return (
-            Contender(COPY, self._reset_mount, self._copy, self._verify),
-            Contender(TAR_COPY, self._reset, partial(self._rival, unpack_by_hand), self._verify),
-            Contender(PIPE_COPY, self._reset, partial(self._rival, unpack_by_pipe), self._verify),
-        )
+        others = [
+            Contender(_and_copy(name), self._reset, partial(self._rival, unpack), self._verify)
+            for name, unpack in _unpackings(self._lab).items()
+        ]
+        return (Contender(COPY, self._reset_mount, self._copy, self._verify), *others)
 
     def comparisons(self) -> Sequence[Comparison]:
         """Both bring the bytes to the disk twice: into a cache or a directory, and as the copy."""
-        return (Comparison(COPY, TAR_COPY, Better.LOWER_TIME, COPY_TARGET),)
+        return tuple(
+            Comparison(COPY, _and_copy(rival), Better.LOWER_TIME, COPY_TARGET)
+            for rival in (TAR, pulling(self._lab.client))
+        )
 
     def gauges(self) -> Sequence[Gauge]:
         """The daemon's memory while it unpacks and is read."""
@@ -211,6 +214,18 @@ def unpack_by_hand(lab: Lab, target: Path) -> float:
     hashes = "openssl dgst -sha256 -r" if shutil.which("openssl") else "sha256sum"
     files = (spool / "blob", lab.pack.blob.digest, lab.pack.tar_digest, spool / "tar")
     return timed(["sh", "-c", _PULL, "sh", url, target, *files, hashes])
+
+
+def _unpackings(lab: Lab) -> dict[str, Unpack]:
+    """Return how the published directory is unpacked without orasfs, by name."""
+    found: dict[str, Unpack] = {TAR: unpack_by_hand, PIPE: unpack_by_pipe}
+    if lab.client is not None:
+        found[pulling(lab.client)] = lambda lab, target: lab.pull(lab.published_pack, target)
+    return found
+
+
+def _and_copy(name: str) -> str:
+    return f"{name}, then cp -r"
 
 
 def unpack_by_pipe(lab: Lab, target: Path) -> float:

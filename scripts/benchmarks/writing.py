@@ -67,19 +67,25 @@ class _Commit:
         return found
 
     def comparisons(self) -> Sequence[Comparison]:
-        """The target is against the reference client, or what does its steps with curl."""
-        targets = {ORASFS: COMMIT_TARGET, EAGER: self.eager_target}
+        """The target is against the reference client, and what does its steps with curl."""
         return tuple(
             Comparison(
                 named(ours, part),
                 named(rival.name, part),
                 Better.LOWER_TIME,
-                target if rival.is_reference and part == FROM_CLOSE else None,
+                self._target(ours, rival) if part == FROM_CLOSE else None,
             )
-            for ours, target in targets.items()
+            for ours in (ORASFS, EAGER)
             for rival in self._rivals
             for part in (FROM_CLOSE, IN_ALL)
         )
+
+    def _target(self, ours: str, rival: Rival) -> float | None:
+        if not rival.is_reference:
+            return None
+        if ours == ORASFS:
+            return COMMIT_TARGET
+        return EAGER_TARGET if rival.is_client else self.eager_target
 
     def gauges(self) -> Sequence[Gauge]:
         """The daemon's memory while it takes what is written, and pushes it."""
@@ -93,7 +99,7 @@ class _Commit:
 
     @property
     def _rivals(self) -> Sequence[Rival]:
-        return rivals(self._lab.registry, self._lab.directory / "spool")
+        return rivals(self._lab.registry, self._lab.directory / "spool", self._lab.client)
 
     def _twice(
         self,

@@ -5,7 +5,6 @@ other clients restore from a registry and from a layout.
 import hashlib
 import json
 import os
-import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tests.support.gestures import LayoutOne, RemoteOne, Repository
 from tests.support.golden import golden_tags
 from tests.support.goldendrafts import PACKED, RAW, Wanted, fill
 from tests.support.mounted import Mounted, run
+from tests.support.restored import restored
 from tests.support.staged import GOLDEN_CREATED, GOLDEN_MTIME_NS
 
 pytestmark = [pytest.mark.fuse, pytest.mark.registry, pytest.mark.slow]
@@ -122,20 +122,4 @@ def test_skopeo_and_an_independent_client_restore_the_tree(bench: Bench, tmp_pat
     out = tmp_path / "pulled"
     out.mkdir()
     run([sys.executable, "-c", _PULL, copied, out], timeout=60)
-    assert facts(out) == facts(tmp_path / "inputs")
-
-
-def facts(top: Path) -> dict[str, tuple[object, ...]]:
-    """Return what a pull restores: raw files have neither mode nor time, links no time."""
-    found: dict[str, tuple[object, ...]] = {}
-    for path in top.rglob("*"):
-        name, status = str(path.relative_to(top)), path.lstat()
-        if path.is_symlink():
-            found[name] = (str(path.readlink()),)
-        elif path.is_dir():
-            found[name] = ()
-        elif "/" in name:
-            found[name] = (path.read_bytes(), stat.S_IMODE(status.st_mode))
-        else:
-            found[name] = (path.read_bytes(),)
-    return found
+    assert restored(out) == restored(tmp_path / "inputs")
