@@ -116,16 +116,23 @@ class Filesystem(AtOnce, Changes):
                     self._notifier.invalidate_content(ino)
 
     async def _draft_committed(self, draft: Draft, key: DraftKey, descriptor: Descriptor) -> None:
-        """Let the inodes of a draft be the artifact's, with its sizes and times."""
+        """Let the inodes of a draft be the artifact's, with its sizes and times.
+
+        Who has committed it finds it by all its names when this returns; but not who renames it,
+        which locks the directory that has them.
+        """
         inos = await become(self._tables.inodes, draft, key, descriptor)
-        if self._notifier is not None:
-            for ino in inos:
-                self._notifier.invalidate_content(ino)
         if key.subject:
             self._referrer_changed(key, descriptor.digest)
+        else:
+            place = Place(key.registry, key.repository)
+            self._tag_changed(place, key.tag or "", but=key)
+        if self._notifier is None:
             return
-        place = Place(key.registry, key.repository)
-        self._tag_changed(place, key.tag or "", but=key)
+        if key == draft.key:
+            await self._notifier.settle()
+        for ino in inos:
+            self._notifier.invalidate_content(ino)
 
     def _referrer_changed(self, key: DraftKey, digest: Digest) -> None:
         """Let the kernel ask again for a referrer that it may have been told is not there."""

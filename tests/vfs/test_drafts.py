@@ -32,6 +32,7 @@ from orasfs.staging.committer import TakeOver
 from orasfs.staging.draft import Draft
 from orasfs.vfs.operations import Ino
 from orasfs.vfs.root import RegistriesRoot
+from tests.fakes.notifier import MemoryNotifier
 from tests.fakes.repositories import FakeRegistries
 from tests.support.drafting import drafts_at
 from tests.support.walking import HOST, Walker, mounted
@@ -194,6 +195,25 @@ async def test_what_leads_to_a_draft_is_listed(mount: Mount) -> None:
         assert await walker.ls("a") == ["e:v1"]
         await mkdir(walker, "team/site:v2")
         assert sorted(await walker.ls("team")) == ["site", "site:v2"]
+
+
+async def test_a_commit_ends_when_the_kernel_has_forgotten_the_names(mount: Mount) -> None:
+    """Content can wait; and a rename waits for nothing: it has the directory locked."""
+    async with mount() as walker:
+        notifier = MemoryNotifier()
+        walker.filesystem.set_notifier(notifier)
+        place = (await walker.stat("team/site")).ino
+        draft = await mkdir(walker, "team/site:v2")
+        file = await write(walker, "team/site:v2/f", b"")
+        await sync(walker, "team/site:v2")
+        names, contents = notifier.told[: notifier.told.index("settle")], notifier.told[-2:]
+        assert {(place, "v2"), (place, ":v2")} <= set(names)
+        assert set(contents) == {draft, file}
+        await mkdir(walker, "team/site/.new")
+        notifier.told.clear()
+        await walker.filesystem.rename(place, ".new", place, "v3", 0)
+        assert (place, ":v3") in notifier.told
+        assert "settle" not in notifier.told
 
 
 async def test_registries_of_drafts_are_listed_and_found(

@@ -20,8 +20,9 @@ from orasfs.errors import (
 from orasfs.oci import mediatype
 from orasfs.oci.digest import Digest
 from orasfs.tree.views import ViewOptions
-from orasfs.vfs.operations import FOREVER_SECONDS, Ino
+from orasfs.vfs.operations import FOREVER_SECONDS
 from orasfs.vfs.options import FilesystemOptions
+from tests.fakes.notifier import MemoryNotifier
 from tests.fakes.repositories import FakeRegistries, FakeRepository, tar_of
 from tests.support.walking import HOST, STATUS, mounted
 
@@ -310,27 +311,14 @@ async def test_wrong_content_is_dropped_from_the_kernels_cache(
 ) -> None:
     repository.push(repository.layer(b"x", "x"), repository.layer(b"y", "y"), tag="v1")
 
-    class Recorder:
-        def __init__(self) -> None:
-            self.dropped: list[Ino] = []
-
-        def invalidate_content(self, ino: Ino) -> None:
-            self.dropped.append(ino)
-
-        def invalidate_entry(self, parent: Ino, name: str) -> None:
-            raise NotImplementedError
-
-        async def settle(self) -> None:
-            raise NotImplementedError
-
     async with mounted(registries) as mount:
         attr = await mount.stat("a/v1/x")
         await mount.stat("a/v1/y")
         mount.filesystem.content_mismatch(Digest.of(b"x"))
-        recorder = Recorder()
-        mount.filesystem.set_notifier(recorder)
+        notifier = MemoryNotifier()
+        mount.filesystem.set_notifier(notifier)
         mount.filesystem.content_mismatch(Digest.of(b"x"))
-        assert recorder.dropped == [attr.ino]
+        assert notifier.told == [attr.ino]
 
 
 async def test_a_listing_that_the_kernel_does_not_take_leaves_no_inodes(
@@ -392,20 +380,9 @@ async def test_a_restored_layer_that_is_another_is_dropped_from_the_kernels_cach
 ) -> None:
     layer = repository.packed(DOCS, "docs")
     repository.push(layer, tag="v1")
-    dropped: list[Ino] = []
-
-    class Recorder:
-        def invalidate_content(self, ino: Ino) -> None:
-            dropped.append(ino)
-
-        def invalidate_entry(self, parent: Ino, name: str) -> None:
-            raise NotImplementedError
-
-        async def settle(self) -> None:
-            raise NotImplementedError
-
     async with mounted(registries) as mount:
         attr = await mount.stat("a/v1/docs/readme.md")
-        mount.filesystem.set_notifier(Recorder())
+        notifier = MemoryNotifier()
+        mount.filesystem.set_notifier(notifier)
         mount.filesystem.content_mismatch(Digest.parse(str(layer["digest"])))
-        assert dropped == [attr.ino]
+        assert notifier.told == [attr.ino]
