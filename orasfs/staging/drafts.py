@@ -153,12 +153,17 @@ class DraftStore:
         del self._drafts[old]
         self._drafts[key] = draft
 
+    def withdraw(self, draft: Draft) -> None:
+        """Let a draft have no name any more; its files stay until `remove`."""
+        del self._drafts[draft.key]
+
     def remove(self, draft: Draft) -> None:
         """Drop a draft and all that is in it; `empty_trash` then frees the space."""
         with translated("drop a draft"):
             draft.directory.rename(self._root / _TRASH / draft.id)
             localdisk.sync_directory(self._root)
-        del self._drafts[draft.key]
+        if self._drafts.get(draft.key) is draft:
+            del self._drafts[draft.key]
         draft.watcher.dropped(draft)
         draft.close()
         logger.info("draft dropped id=%s key=%s", draft.id, draft.key)

@@ -1,16 +1,14 @@
 """Lets the inodes of a draft be those of the artifact that it has become.
 
 Owns the step from each staged inode that the kernel holds to what has its path in the artifact.
-INVARIANT: no inode is left that could be written into.
+INVARIANT: when all is done, no inode is left that could be written into.
 """
 
 import logging
 from collections.abc import Sequence
 
 from orasfs.errors import OrasfsError
-from orasfs.oci.descriptor import Descriptor
 from orasfs.staging.draft import Draft
-from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs.inodes import InodeTable
 from orasfs.vfs.namespace import METADATA_NAME
 from orasfs.vfs.nodes.base import Found, Node
@@ -25,27 +23,43 @@ logger = logging.getLogger(__name__)
 Path = tuple[str, ...]
 
 
-async def become(
-    inodes: InodeTable[Node], draft: Draft, key: DraftKey, descriptor: Descriptor
-) -> Sequence[Ino]:
-    """Replace the nodes of a draft; return the inodes, whose caches are to be dropped."""
-    staged = [(ino, node) for ino, node in inodes if _is_of(node, draft)]
-    tops = [(ino, node) for ino, node in staged if isinstance(node, DraftTopNode)]
-    if not tops:
-        return []
-    top_ino, top = tops[0]
-    artifact = top.place.committed(key, descriptor)
-    inodes.replace(top_ino, artifact)
-    found: dict[Path, Node | None] = {(): artifact}
-    for ino, node in staged:
-        if ino == top_ino:
-            continue
-        path = _path(node, draft)
-        new = await walk(found, path) if path is not None else None
-        if inodes.lookups(ino):
-            gone = BrokenNode(node.key, node.errors, "it was in a draft, which is committed")
-            inodes.replace(ino, new or gone)
-    return [ino for ino, _ in staged]
+class Becoming:
+    """A draft that is becoming an artifact: its top at once, what is below it by `finish`.
+
+    Args:
+        inodes: of the mount.
+        draft: whose files are there until all is done.
+        artifact: the artifact's top.
+    """
+
+    def __init__(self, inodes: InodeTable[Node], draft: Draft, artifact: Node) -> None:
+        self._inodes = inodes
+        self._draft = draft
+        self._found: dict[Path, Node | None] = {(): artifact}
+        self._done: dict[Ino, None] = {}
+        for ino, node in self._staged():
+            if isinstance(node, DraftTopNode):
+                inodes.replace(ino, artifact)
+                self._done[ino] = None
+
+    async def finish(self) -> Sequence[Ino]:
+        """Replace what is left; return the inodes, whose caches are to be dropped.
+
+        What was looked up meanwhile, in a directory whose turn had not come, is left then, too.
+        """
+        while staged := self._staged():
+            for ino, node in staged:
+                self._done[ino] = None
+                path = _path(node, self._draft)
+                new = await walk(self._found, path) if path is not None else None
+                if self._inodes.lookups(ino):
+                    reason = "it was in a draft, which is committed"
+                    self._inodes.replace(ino, new or BrokenNode(node.key, node.errors, reason))
+        return list(self._done)
+
+    def _staged(self) -> Sequence[tuple[Ino, Node]]:
+        found = [(ino, node) for ino, node in self._inodes if _is_of(node, self._draft)]
+        return [(ino, node) for ino, node in found if ino not in self._done]
 
 
 def _is_of(node: Node, draft: Draft) -> bool:

@@ -1,14 +1,15 @@
 """Drafts as names in the mount: which name in which place is a draft, and what has been ordered.
 
-Owns the step from a place and a name to the key of a draft. Knows the store of drafts, and whoever
-commits them by a port; knows no nodes.
+Owns the step from a place and a name to the key of a draft, and the end of a draft that has become
+an artifact: its name stands for that at once, and its files stay until no inode needs them. Knows
+the store of drafts, and whoever commits them by a port; knows no nodes.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
@@ -94,8 +95,20 @@ class LowerTree(Protocol):
         ...
 
 
-# Told of a draft that became an artifact: the draft, its key then, and the manifest.
-Listener = Callable[[Draft, DraftKey, Descriptor], Awaitable[None]]
+# Makes known what has become of a draft, its key then and the manifest; returns its node
+# (`orasfs.vfs.nodes.base.Node`), which is only handed on here.
+Successor = Callable[[DraftKey, Descriptor], Any]
+# Told of a draft that became an artifact; returns what is to be done before its files go.
+Rest = Callable[[], Awaitable[None]]
+Listener = Callable[[Draft, DraftKey, Descriptor, Any], Awaitable[Rest]]
+
+
+@dataclass(slots=True)
+class _Going:
+    """A draft that has become an artifact, until its files are gone."""
+
+    rest: Rest | None = None
+    gone: trio.Event = field(default_factory=trio.Event)
 
 
 @dataclass(slots=True)
@@ -110,6 +123,7 @@ class Drafts:
         nursery: where commits go on that nobody waits for.
         lowers: what drafts have from their bases, by the draft's id.
         listener: told of each commit before the draft goes.
+        successors: who makes known what a draft has become, by the draft's id.
         attached: what drafts that were attached in this mount have become.
     """
 
@@ -120,9 +134,11 @@ class Drafts:
     nursery: trio.Nursery | None = None
     listener: Listener | None = None
     attached: dict[DraftKey, Descriptor] = field(default_factory=dict, repr=False)
+    successors: dict[str, Successor] = field(default_factory=dict, repr=False)
 
     lowers: dict[str, LowerTree] = field(default_factory=dict, repr=False)
     _errors: dict[str, ErrorLog] = field(default_factory=dict, repr=False)
+    _going: dict[DraftKey, _Going] = field(default_factory=dict, repr=False)
 
     def errors(self, draft: Draft) -> ErrorLog:
         """Return where the failures of a draft are remembered."""
@@ -163,8 +179,10 @@ class Drafts:
             Unsupported: nobody can.
             OrasfsError: why it failed; the draft is as it was.
         """
-        take_over = partial(self._become, draft, draft.key)
+        key = draft.key
+        take_over = partial(self._take_over, draft, key)
         await self._required().commit(draft, ticket, take_over=take_over)
+        await self._let_go(draft, key)
 
     async def begin_commit(self, draft: Draft, ticket: str) -> None:
         """Begin to commit a draft; its report tells how it ends.
@@ -195,9 +213,10 @@ class Drafts:
             Busy: they were not.
             OrasfsError: why it failed; nothing has changed.
         """
-        take_over = partial(self._become, draft, key)
+        take_over = partial(self._take_over, draft, key)
         tag = key.tag or ""
         await self._required().publish(draft, tag, expected=expected, take_over=take_over)
+        await self._let_go(draft, key)
 
     async def discard(self, draft: Draft) -> None:
         """Drop a draft with all that is in it, and let the kernel forget its name.
@@ -216,14 +235,37 @@ class Drafts:
         self.store.remove(draft)
         self._errors.pop(draft.id, None)
         self.lowers.pop(draft.id, None)
+        self.successors.pop(draft.id, None)
         await trio.to_thread.run_sync(self.store.empty_trash)
 
-    async def _become(self, draft: Draft, key: DraftKey, descriptor: Descriptor) -> None:
-        """Let the draft go. Cannot be stopped: it has been pushed."""
+    async def wait_gone(self, key: DraftKey) -> None:
+        """Wait until there is nothing left of a draft that has become the artifact `key`."""
+        going = self._going.get(key)
+        if going is not None:
+            await going.gone.wait()
+
+    async def _take_over(self, draft: Draft, key: DraftKey, descriptor: Descriptor) -> None:
+        """Let all names stand for the artifact. Cannot be stopped: it has been pushed."""
         with trio.CancelScope(shield=True):
+            going = self._going[key] = _Going()
+            self.store.withdraw(draft)
+            node = self.successors[draft.id](key, descriptor)
             if self.listener is not None:
-                await self.listener(draft, key, descriptor)
-            await self.drop(draft)
+                going.rest = await self.listener(draft, key, descriptor, node)
+
+    async def _let_go(self, draft: Draft, key: DraftKey) -> None:
+        """Drop a draft that was taken over, when no inode needs its files any more."""
+        going = self._going.get(key)
+        if going is None:
+            return
+        try:
+            with trio.CancelScope(shield=True):
+                if going.rest is not None:
+                    await going.rest()
+                await self.drop(draft)
+        finally:
+            del self._going[key]
+            going.gone.set()
 
     async def _commit_unwatched(self, draft: Draft, ticket: str) -> None:
         try:

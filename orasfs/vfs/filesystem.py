@@ -18,16 +18,16 @@ from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
 from orasfs.vfs import xattrs
 from orasfs.vfs.atonce import WRITE_FLAGS, AtOnce
-from orasfs.vfs.becoming import become
+from orasfs.vfs.becoming import Becoming
 from orasfs.vfs.changes import Changes
 from orasfs.vfs.documents import DocumentCache
-from orasfs.vfs.drafts import Drafts, draft_key
+from orasfs.vfs.drafts import Drafts, Rest, draft_key
 from orasfs.vfs.editing import Editing
 from orasfs.vfs.fetching import Fetching
 from orasfs.vfs.keys import derive
 from orasfs.vfs.mount import Mount
 from orasfs.vfs.namespace import CONTROL_NAME, Place
-from orasfs.vfs.nodes.base import Found, Listing, Opened
+from orasfs.vfs.nodes.base import Found, Listing, Node, Opened
 from orasfs.vfs.nodes.control import control_directory
 from orasfs.vfs.nodes.drafttop import DraftTopNode
 from orasfs.vfs.nodes.place import PlaceNode
@@ -115,24 +115,30 @@ class Filesystem(AtOnce, Changes):
                 for ino in inos:
                     self._notifier.invalidate_content(ino)
 
-    async def _draft_committed(self, draft: Draft, key: DraftKey, descriptor: Descriptor) -> None:
-        """Let the inodes of a draft be the artifact's, with its sizes and times.
+    async def _draft_committed(
+        self, draft: Draft, key: DraftKey, descriptor: Descriptor, node: Node
+    ) -> Rest:
+        """Let the names of a draft, and then its inodes, be the artifact's.
 
         Who has committed it finds it by all its names when this returns; but not who renames it,
         which locks the directory that has them.
         """
-        inos = await become(self._tables.inodes, draft, key, descriptor)
+        becoming = Becoming(self._tables.inodes, draft, node)
         if key.subject:
             self._referrer_changed(key, descriptor.digest)
         else:
             place = Place(key.registry, key.repository)
             self._tag_changed(place, key.tag or "", but=key)
-        if self._notifier is None:
-            return
-        if key == draft.key:
+        if self._notifier is not None and key == draft.key:
             await self._notifier.settle()
-        for ino in inos:
-            self._notifier.invalidate_content(ino)
+        return partial(self._finish, becoming)
+
+    async def _finish(self, becoming: Becoming) -> None:
+        """Let the inodes of a draft be the artifact's, with its sizes and times."""
+        inos = await becoming.finish()
+        if self._notifier is not None:
+            for ino in inos:
+                self._notifier.invalidate_content(ino)
 
     def _referrer_changed(self, key: DraftKey, digest: Digest) -> None:
         """Let the kernel ask again for a referrer that it may have been told is not there."""

@@ -122,6 +122,19 @@ async def test_what_was_committed_is_there_by_its_digest_and_by_its_name(world: 
             await make(walker, f"{REFERRERS}/sbom")
 
 
+async def test_what_the_kernel_had_forgotten_is_there_by_its_name_too(world: World) -> None:
+    async with mounted(world.registries, drafts=world.drafts) as walker:
+        await make(walker, f"{REFERRERS}/sbom")
+        inodes, ino = (
+            walker.filesystem._tables.inodes,
+            (await walker.stat(f"{REFERRERS}/sbom")).ino,
+        )
+        walker.filesystem.forget(ino, inodes.lookups(ino))
+        (draft,) = world.store.drafts()
+        await world.drafts.commit(draft)
+        assert await walker.text(f"{REFERRERS}/sbom/note.txt") == "attached"
+
+
 async def remove(walker: Walker, above: str, name: str) -> None:
     await walker.filesystem.rmdir((await walker.stat(above)).ino, name)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from orasfs.errors import (
     AlreadyExists,
@@ -30,6 +31,10 @@ from orasfs.oci.storage import ANY, Expectation
 from orasfs.staging.changes import AttrChanges
 from orasfs.staging.committer import TakeOver
 from orasfs.staging.draft import Draft
+from orasfs.staging.draftrecord import DraftKey
+from orasfs.vfs.drafts import Drafts, Rest
+from orasfs.vfs.nodes.base import Node
+from orasfs.vfs.nodes.draft import StagedNode
 from orasfs.vfs.operations import Ino
 from orasfs.vfs.root import RegistriesRoot
 from tests.fakes.notifier import MemoryNotifier
@@ -74,6 +79,7 @@ class FakeCommitter:
         layers = [
             repository.layer(path.read_bytes(), path.name)
             for path in sorted((draft.directory / "tree").iterdir())
+            if path.is_file()
         ]
         descriptor = repository.push(*layers, tag=tag)
         await take_over(descriptor)
@@ -214,6 +220,75 @@ async def test_a_commit_ends_when_the_kernel_has_forgotten_the_names(mount: Moun
         await walker.filesystem.rename(place, ".new", place, "v3", 0)
         assert (place, ":v3") in notifier.told
         assert "settle" not in notifier.told
+
+
+@asynccontextmanager
+async def becoming(walker: Walker, path: str) -> AsyncIterator[Drafts]:
+    """Commit a draft; in the block its inodes have not become the artifact's yet."""
+    drafts, taken, release = walker.filesystem._mount.drafts, trio.Event(), trio.Event()
+    assert drafts is not None
+    listener = drafts.listener
+    assert listener is not None
+
+    async def slow(draft: Draft, key: DraftKey, descriptor: Descriptor, node: Node) -> Rest:
+        rest = await listener(draft, key, descriptor, node)
+
+        async def later() -> None:
+            taken.set()
+            await release.wait()
+            await rest()
+
+        return later
+
+    drafts.listener = slow
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sync, walker, path)
+        await taken.wait()
+        yield drafts
+        release.set()
+
+
+async def test_names_stand_for_the_artifact_before_its_inodes_do(mount: Mount) -> None:
+    async with mount() as walker:
+        await mkdir(walker, "team/site:v2")
+        below = await mkdir(walker, "team/site:v2/d")
+        await write(walker, "team/site:v2/f", b"content")
+        await write(walker, "team/site:v2/d/g", b"of a directory")
+        async with becoming(walker, "team/site:v2") as drafts:
+            assert drafts.store.drafts() == []
+            for path in ("team/site:v2", "team/site/v2"):
+                assert await walker.xattr(path, "user.oras.state") == "committed"
+                assert await walker.text(f"{path}/f") == "content"
+            late = (await walker.filesystem.lookup(below, "g")).attr
+            assert late is not None
+            opened = await walker.filesystem.open(late.ino, os.O_RDONLY)  # the draft's, still
+            walker.filesystem.release(opened.fh)
+        assert not isinstance(walker.filesystem._tables.inodes.node(late.ino), StagedNode)
+
+
+async def test_a_tag_is_known_though_the_kernel_had_forgotten_the_draft(mount: Mount) -> None:
+    async with mount() as walker:
+        assert not await walker.exists("team/site/v2")
+        ino = await mkdir(walker, "team/site:v2")
+        walker.filesystem.forget(ino, walker.filesystem._tables.inodes.lookups(ino))
+        drafts = walker.filesystem._mount.drafts
+        assert drafts is not None
+        (draft,) = drafts.store.drafts()
+        await drafts.commit(draft)
+        assert await walker.xattr("team/site/v2", "user.oras.state") == "committed"
+
+
+async def test_an_edit_waits_until_nothing_is_left_of_the_draft(mount: Mount) -> None:
+    async with mount() as walker:
+        await mkdir(walker, "team/site:v2")
+        await write(walker, "team/site:v2/f", b"content")
+        async with trio.open_nursery() as nursery, becoming(walker, "team/site:v2") as drafts:
+            ino = (await walker.stat("team/site:v2")).ino
+            nursery.start_soon(walker.filesystem.setxattr, ino, "user.oras.edit", b"1")
+            await trio.testing.wait_all_tasks_blocked()
+            assert drafts.store.drafts() == []
+        await write(walker, "team/site:v2/more", b"more")
+        assert await walker.ls("team/site:v2") == ["f", "more"]
 
 
 async def test_registries_of_drafts_are_listed_and_found(

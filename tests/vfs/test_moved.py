@@ -10,7 +10,8 @@ import pytest
 from orasfs.errors import NotFound, ReadOnly
 from orasfs.staging.changes import AttrChanges
 from orasfs.staging.draft import Draft
-from orasfs.vfs.becoming import become
+from orasfs.vfs.becoming import Becoming
+from orasfs.vfs.nodes.drafttop import DraftTopNode
 from orasfs.vfs.nodes.moved import MovedNode
 from orasfs.vfs.operations import Attr, Ino
 from tests.fakes.repositories import FakeRegistries, tar_of
@@ -186,7 +187,9 @@ async def test_what_waits_when_the_draft_is_committed_is_the_artifacts(tmp_path:
         (draft,) = world.drafts
         assert draft.base is not None
         inodes = world.filesystem._tables.inodes
-        inos = await become(inodes, draft, draft.key, draft.base.descriptor)
+        (top,) = (node for _, node in inodes if isinstance(node, DraftTopNode))
+        artifact = top.place.committed(draft.key, draft.base.descriptor)
+        inos = await Becoming(inodes, draft, artifact).finish()
         assert {world.ino(path) for path in PATHS} <= set(inos)
         assert world.waiting() == set()
         assert await world.read(world.ino("t/a/b/deep")) == b"deep"

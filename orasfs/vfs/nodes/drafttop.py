@@ -66,6 +66,7 @@ class DraftTopNode(StagedDirectoryNode):
         self._metadata = Staged(draft, draft.metadata, derive(key, METADATA_NAME), errors)
         self._drafts = drafts
         self.place = place
+        drafts.successors[draft.id] = place.committed
 
     @property
     def draft(self) -> Draft:

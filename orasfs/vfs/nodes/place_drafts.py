@@ -233,6 +233,7 @@ class PlaceDrafts:
         if present is not None and present.base == base:
             return self._found(present, drafts)
         await self.bases.check_editable(base)
+        await drafts.wait_gone(key)
         draft = drafts.store.create(key, base, descriptor.digest)
         await self.bases.fill(draft, drafts)
         if drafts.tagging is not None:
