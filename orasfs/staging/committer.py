@@ -102,7 +102,7 @@ class _Ready:
     referrer: IndexReferrer | None = None
 
 
-# Lets what a draft has become take its place, and drops the draft.
+# Lets what a draft has become have its names.
 TakeOver = Callable[[Descriptor], Awaitable[None]]
 
 
@@ -169,7 +169,7 @@ class Committer:
         Args:
             draft: what.
             token: for the report.
-            take_over: drops the draft when a manifest was put; only then the commit has ended.
+            take_over: called when a manifest was put; only after it the commit has ended.
 
         Returns:
             The manifest's descriptor, None if there is no tag: then `publish` puts it.

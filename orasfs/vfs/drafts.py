@@ -105,8 +105,9 @@ Listener = Callable[[Draft, DraftKey, Descriptor, Any], Awaitable[Rest]]
 
 @dataclass(slots=True)
 class _Going:
-    """A draft that has become an artifact, until its files are gone."""
+    """A draft that has become the artifact `key`, until its files are gone."""
 
+    key: DraftKey
     rest: Rest | None = None
     gone: trio.Event = field(default_factory=trio.Event)
 
@@ -138,7 +139,7 @@ class Drafts:
 
     lowers: dict[str, LowerTree] = field(default_factory=dict, repr=False)
     _errors: dict[str, ErrorLog] = field(default_factory=dict, repr=False)
-    _going: dict[DraftKey, _Going] = field(default_factory=dict, repr=False)
+    _going: dict[str, _Going] = field(default_factory=dict, repr=False)
 
     def errors(self, draft: Draft) -> ErrorLog:
         """Return where the failures of a draft are remembered."""
@@ -179,10 +180,9 @@ class Drafts:
             Unsupported: nobody can.
             OrasfsError: why it failed; the draft is as it was.
         """
-        key = draft.key
-        take_over = partial(self._take_over, draft, key)
+        take_over = partial(self._take_over, draft, draft.key)
         await self._required().commit(draft, ticket, take_over=take_over)
-        await self._let_go(draft, key)
+        await self._let_go(draft)
 
     async def begin_commit(self, draft: Draft, ticket: str) -> None:
         """Begin to commit a draft; its report tells how it ends.
@@ -216,7 +216,7 @@ class Drafts:
         take_over = partial(self._take_over, draft, key)
         tag = key.tag or ""
         await self._required().publish(draft, tag, expected=expected, take_over=take_over)
-        await self._let_go(draft, key)
+        await self._let_go(draft)
 
     async def discard(self, draft: Draft) -> None:
         """Drop a draft with all that is in it, and let the kernel forget its name.
@@ -239,23 +239,22 @@ class Drafts:
         await trio.to_thread.run_sync(self.store.empty_trash)
 
     async def wait_gone(self, key: DraftKey) -> None:
-        """Wait until there is nothing left of a draft that has become the artifact `key`."""
-        going = self._going.get(key)
-        if going is not None:
+        """Wait until there is nothing left of drafts that have become the artifact `key`."""
+        for going in [each for each in self._going.values() if each.key == key]:
             await going.gone.wait()
 
     async def _take_over(self, draft: Draft, key: DraftKey, descriptor: Descriptor) -> None:
         """Let all names stand for the artifact. Cannot be stopped: it has been pushed."""
         with trio.CancelScope(shield=True):
-            going = self._going[key] = _Going()
+            going = self._going[draft.id] = _Going(key)
             self.store.withdraw(draft)
             node = self.successors[draft.id](key, descriptor)
             if self.listener is not None:
                 going.rest = await self.listener(draft, key, descriptor, node)
 
-    async def _let_go(self, draft: Draft, key: DraftKey) -> None:
+    async def _let_go(self, draft: Draft) -> None:
         """Drop a draft that was taken over, when no inode needs its files any more."""
-        going = self._going.get(key)
+        going = self._going.get(draft.id)
         if going is None:
             return
         try:
@@ -264,7 +263,7 @@ class Drafts:
                     await going.rest()
                 await self.drop(draft)
         finally:
-            del self._going[key]
+            del self._going[draft.id]
             going.gone.set()
 
     async def _commit_unwatched(self, draft: Draft, ticket: str) -> None:

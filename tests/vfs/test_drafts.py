@@ -266,6 +266,22 @@ async def test_names_stand_for_the_artifact_before_its_inodes_do(mount: Mount) -
         assert not isinstance(walker.filesystem._tables.inodes.node(late.ino), StagedNode)
 
 
+async def test_a_draft_of_another_name_is_published_over_one_that_is_going(mount: Mount) -> None:
+    async with mount() as walker:
+        await mkdir(walker, "team/site/v2")
+        old = await write(walker, "team/site/v2/f", b"old")
+        await mkdir(walker, "team/site/.new")
+        new = await write(walker, "team/site/.new/f", b"new")
+        place = (await walker.stat("team/site")).ino
+        async with trio.open_nursery() as nursery, becoming(walker, "team/site/v2") as drafts:
+            nursery.start_soon(walker.filesystem.rename, place, ".new", place, "v2", 0)
+            await trio.testing.wait_all_tasks_blocked()
+        assert drafts.store.drafts() == []
+        assert not drafts.successors, "a draft was never dropped"
+        for ino in (old, new):
+            assert not isinstance(walker.filesystem._tables.inodes.node(ino), StagedNode)
+
+
 async def test_a_tag_is_known_though_the_kernel_had_forgotten_the_draft(mount: Mount) -> None:
     async with mount() as walker:
         assert not await walker.exists("team/site/v2")
