@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.benchmarks import machine
+from scripts.benchmarks import machine, memory
 from scripts.benchmarks.case import (
     Better,
     Case,
@@ -246,3 +246,34 @@ def test_a_small_run_gives_all_cases_in_json_and_leaves_nothing(tmp_path: Path) 
         assert 0 < passed[name]["value"] < passed[name]["limit"] == 15
     assert "## find-packed" in done.stdout
     assert not list(data.iterdir())
+
+
+def test_the_kernel_keeps_its_free_memory_while_something_is_measured(tmp_path: Path) -> None:
+    reporting = tmp_path / "page_reporting_order"
+    reporting.write_text("9\n")
+
+    with memory.kept(reporting) as is_kept:
+        during = reporting.read_text()
+
+    assert is_kept
+    assert during == "11"
+    assert reporting.read_text() == "9"
+
+
+def test_memory_that_the_kernel_goes_on_giving_back_is_told(tmp_path: Path) -> None:
+    class Refusing(type(tmp_path)):  # type: ignore[misc]  # the class depends on the platform
+        def write_text(self, *_: object, **__: object) -> int:
+            raise PermissionError
+
+    reporting = Refusing(tmp_path / "page_reporting_order")
+    reporting.open("x").close()
+
+    with memory.kept(reporting) as is_kept:
+        pass
+
+    assert not is_kept
+
+
+def test_a_kernel_that_gives_no_memory_back_keeps_it(tmp_path: Path) -> None:
+    with memory.kept(tmp_path / "none") as is_kept:
+        assert is_kept

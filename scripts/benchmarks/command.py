@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-from scripts.benchmarks import archive, machine, pagecache, plot
+from scripts.benchmarks import archive, machine, memory, pagecache, plot
 from scripts.benchmarks.archive import PackedRandom
 from scripts.benchmarks.case import Case
 from scripts.benchmarks.distance import FarRead
@@ -112,7 +112,7 @@ def _measure(directory: Path, options: argparse.Namespace) -> Report:
     described = machine.describe(directory)
     results: list[CaseResult] = []
     sizes = options.size, options.files
-    with Lab(directory, *sizes, options.option, options.many) as lab:
+    with memory.kept() as is_kept, Lab(directory, *sizes, options.option, options.many) as lab:
         for name in options.cases or CASES:
             started = time.monotonic()
             runs = options.runs or _FEWER_RUNS.get(name, _RUNS)
@@ -124,7 +124,7 @@ def _measure(directory: Path, options: argparse.Namespace) -> Report:
                 _progress(daemon_log(directory)[-_LOG_SHOWN:])
     facts: dict[str, int | str] = {"runs": options.runs or _RUNS, "size": options.size}
     facts |= {"files": options.files, "many": options.many}
-    return Report(described, facts, results, _notes())
+    return Report(described, facts, results, _notes(is_memory_kept=is_kept))
 
 
 def _remove(directory: Path, *, keep: bool) -> None:
@@ -135,7 +135,7 @@ def _remove(directory: Path, *, keep: bool) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _notes() -> tuple[str, ...]:
+def _notes(*, is_memory_kept: bool) -> tuple[str, ...]:
     notes = []
     if shutil.which("oras") is None:
         notes.append("oras is not on PATH; its Go library, where it is, and curl take its place")
@@ -143,6 +143,8 @@ def _notes() -> tuple[str, ...]:
         notes.append("ratarmount is not installed: packed-random has no rival")
     if not pagecache.can_drop_all():
         notes.append("not root: cold reads of trees on disk find their directories in memory")
+    if not is_memory_kept:
+        notes.append("not root: who uses free memory waits for the host, which has it back")
     return tuple(notes)
 
 

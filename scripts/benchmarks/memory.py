@@ -6,9 +6,41 @@ contender that needs the most at a time, and on whoever comes after a pause.
 """
 
 import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+# The order of the blocks that the kernel reports to the host as free (mm/page_reporting.c).
+REPORTING = Path("/sys/module/page_reporting/parameters/page_reporting_order")
+_NEVER = ("11", "10")  # larger than any block; else the largest there is
 _MADV_POPULATE_WRITE = 23  # Linux 5.14, include/uapi/asm-generic/mman-common.h
+
+
+@contextmanager
+def kept(reporting: Path = REPORTING) -> Iterator[bool]:
+    """Have the kernel keep its free memory meanwhile; yields whether it does.
+
+    Only root can have that; a kernel that gives nothing back does so in any case.
+    """
+    try:
+        before = reporting.read_text(encoding="ascii").strip()
+    except OSError:
+        yield True
+        return
+    is_kept = any(_write(reporting, order) for order in _NEVER)
+    try:
+        yield is_kept
+    finally:
+        if is_kept:
+            _write(reporting, before)
+
+
+def _write(parameter: Path, value: str) -> bool:
+    try:
+        parameter.write_text(value, encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
 def bring(size: int) -> None:
