@@ -29,7 +29,6 @@ from orasfs.staging.localdisk import translated
 from orasfs.staging.manifest import EMPTY_DESCRIPTOR, descriptor_value
 from orasfs.staging.progress import Progress
 from orasfs.staging.upload import Uploader
-from orasfs.tree import restarts
 from orasfs.tree.chunktable import ChunkMaker
 from orasfs.tree.compression import open_decompressor
 from orasfs.tree.names import clean_title
@@ -185,8 +184,7 @@ def index_of(content: BlobContent) -> MadeIndex | None:
                     scanner.feed(piece)
                 chunk = blob.read(_READ_BYTES)
             decompressor.finish()
-            blob.seek(max(0, content.size - restarts.MAX_TAIL_BYTES))
-            table = chunks.finish(content.size, blob.read(restarts.MAX_TAIL_BYTES))
+            table = chunks.finish(content.size)
         index = b"".join(scanner.sections())
     except InvalidContent:
         return None

@@ -6,13 +6,13 @@ blocks under way.
 INVARIANT: the same pieces give the same blob, with however many threads, wherever the compression
 libraries are the same; the content digest does not even depend on them.
 
-gzip is one member, deflated by zlib in blocks that each know the 32 KiB before them, as pigz does:
-the blocks can be compressed side by side. Each second block knows nothing of what is before, so
-that a file can be had without all before it; `orasfs.tree.restarts` tells where these blocks are.
-Not by a library that chooses its code by the processor, because then two machines would disagree
-on the digest. The blob's digest is never the reference client's. zstd is frames of 8 MiB, each to
-be had without the others. What is lost where one begins is regained by looking back over all of
-a frame, which takes no longer, and no more memory than decoders have (RFC 8878, 3.1.1.1.2).
+gzip is one member, deflated by zlib in blocks that know nothing of one another, so that files can
+be had without all before them: `orasfs.tree.restarts` is the form, and `blocks` has the rule where
+they begin. Not by a library that chooses its code by the processor, because then two machines
+would disagree on the digest. The blob's digest is never the reference client's. zstd is frames of
+8 MiB, each to be had without the others. What is lost where one begins is regained by looking back
+over all of a frame, which takes no longer, and no more memory than decoders have (RFC 8878,
+3.1.1.1.2).
 """
 
 import hashlib
@@ -27,9 +27,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from isal import isal_zlib
+
 from orasfs.errors import StorageFailure
 from orasfs.oci.digest import Digest
-from orasfs.staging.tarwriter import FilePiece, Piece
+from orasfs.staging.blocks import Block, Stretch, cut
+from orasfs.staging.tarwriter import Piece
 from orasfs.staging.tree import ContentKey
 from orasfs.tree import restarts
 
@@ -38,8 +41,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-CHUNK_BYTES = 256 * 1024
-BLOCK_BYTES = 512 * 1024  # part of the format: another size gives other digests
 FRAME_BYTES = 8 * 1024 * 1024  # of the tar in a zstd frame
 # Of the default level, but for the reach and, so that it is of use, the size of its tables.
 _ZSTD_OPTIONS = {
@@ -48,8 +49,8 @@ _ZSTD_OPTIONS = {
     int(zstd.CompressionParameter.hash_log): 18,
     int(zstd.CompressionParameter.chain_log): 17,
 }
-_WINDOW_BYTES = 32 * 1024
-_BLOCKS_UNDER_WAY = 16
+_READ_BYTES = 256 * 1024
+_UNDER_WAY_BYTES = 8 * 1024 * 1024  # of the tar
 _GZIP_LEVEL = 6  # what "default" means to both zlib and Go
 
 
@@ -92,6 +93,12 @@ class Output(Protocol):
 
 
 OpenContent = Callable[[ContentKey], Content]
+# Returns what `compress_block` makes of a block, where that is known.
+KnownBlock = Callable[[Block], bytes | None]
+
+
+def know_no_block(_block: Block) -> None:
+    """Know none."""
 
 
 def write_layer(
@@ -100,6 +107,7 @@ def write_layer(
     output: Output,
     open_content: OpenContent,
     executor: Executor | None = None,
+    known: KnownBlock = know_no_block,
 ) -> LayerBlob:
     """Write the tar that `pieces` describe to `output` as a layer blob, and return what it is.
 
@@ -109,130 +117,160 @@ def write_layer(
         output: takes the blob from its beginning.
         open_content: opens a content by its key; what it and the files raise passes through.
         executor: compresses gzip blocks side by side; by default this thread does all.
+        known: tells gzip blocks that need not be compressed.
 
     Raises:
         StorageFailure: a content is not of the size that was staged.
     """
-    compressor = _compressor(compression, executor)
-    content_hash, blob_hash = hashlib.sha256(), hashlib.sha256()
-    content_size = blob_size = 0
-    for chunk in _chunks(pieces, open_content):
-        content_hash.update(chunk)
-        content_size += len(chunk)
-        packed = compressor.compress(chunk)
-        blob_hash.update(packed)
-        blob_size += len(packed)
-        output.write(packed)
-    packed = compressor.flush()
-    blob_hash.update(packed)
-    output.write(packed)
-    return LayerBlob(
-        digest=Digest("sha256", blob_hash.hexdigest()),
-        size=blob_size + len(packed),
-        content_digest=Digest("sha256", content_hash.hexdigest()),
-        content_size=content_size,
-    )
+    compressor = _compressor(compression, executor, known)
+    tar, blob = _Sum(), _Sum()
+
+    def packed() -> Iterator[bytes]:
+        with closing(Contents(open_content)) as contents:
+            for block in cut(pieces):
+                content = contents.read(block)
+                tar.add(content)
+                yield from compressor.compress(block, content)
+        yield from compressor.flush()
+
+    for piece in packed():
+        blob.add(piece)
+        output.write(piece)
+    return LayerBlob(blob.digest, blob.size, tar.digest, tar.size)
 
 
-def _chunks(pieces: Iterable[Piece], open_content: OpenContent) -> Iterator[bytes]:
-    """Yield the tar's bytes, the small pieces together: each call costs more than they do."""
-    small = bytearray()
-    for part in _parts(pieces, open_content):
-        small += part
-        if len(small) >= CHUNK_BYTES:
-            yield bytes(small)
-            small.clear()
-    yield bytes(small)
+class _Sum:
+    """The digest and size of what passes."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        self._hash.update(piece)
+        self.size += len(piece)
+
+    @property
+    def digest(self) -> Digest:
+        return Digest("sha256", self._hash.hexdigest())
 
 
-def _parts(pieces: Iterable[Piece], open_content: OpenContent) -> Iterator[bytes]:
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            yield piece
-        else:
-            with closing(open_content(piece.content)) as content:
-                yield from _read_all(content, piece)
+class Contents:
+    """The bytes of blocks that follow one another; a file in several is opened once.
 
+    Args:
+        open_content: opens a content by its key.
+    """
 
-def _read_all(content: Content, piece: FilePiece) -> Iterator[bytes]:
-    left = piece.size
-    while left:
-        chunk = content.read(min(left, CHUNK_BYTES))
-        if not chunk:
-            raise StorageFailure(f"{piece.path!r} became shorter while it was packed")
-        left -= len(chunk)
-        yield chunk
-    if content.read(1):
-        raise StorageFailure(f"{piece.path!r} became longer while it was packed")
+    def __init__(self, open_content: OpenContent) -> None:
+        self._open_content = open_content
+        self._content: Content | None = None
+
+    def read(self, block: Block) -> bytes:
+        """Return the bytes of the next block.
+
+        Raises:
+            StorageFailure: a content is not of the size that was staged.
+        """
+        made: list[bytes] = []
+        for part in block.parts:
+            if isinstance(part, Stretch):
+                self._read(part, made)
+            else:
+                made.append(part)
+        return b"".join(made)
+
+    def close(self) -> None:
+        """Close what is open."""
+        content, self._content = self._content, None
+        if content is not None:
+            content.close()
+
+    def _read(self, stretch: Stretch, made: list[bytes]) -> None:
+        file, left = stretch.file, stretch.size
+        if not stretch.start:
+            self.close()
+            self._content = self._open_content(file.content)
+        content = self._content
+        if content is None:
+            raise ValueError("a block whose file is not open: they are read in order")
+        while left:
+            chunk = content.read(min(left, _READ_BYTES))
+            if not chunk:
+                raise StorageFailure(f"{file.path!r} became shorter while it was packed")
+            left -= len(chunk)
+            made.append(chunk)
+        if stretch.start + stretch.size == file.size:
+            if content.read(1):
+                raise StorageFailure(f"{file.path!r} became longer while it was packed")
+            self.close()
 
 
 class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-    def flush(self) -> bytes: ...
+    def compress(self, block: Block, content: bytes, /) -> Iterable[bytes]: ...
+    def flush(self) -> Iterable[bytes]: ...
 
 
 class _Plain:
-    def compress(self, data: bytes, /) -> bytes:
-        return data
+    def compress(self, _block: Block, content: bytes, /) -> Iterable[bytes]:
+        return (content,)
 
-    def flush(self) -> bytes:
-        return b""
+    def flush(self) -> Iterable[bytes]:
+        return ()
 
 
 class _Gzip:
-    """One gzip member (RFC 1952), made of blocks that end on byte boundaries (Z_SYNC_FLUSH)."""
+    """A gzip member, of blocks some of which are compressed at once; they keep their order."""
 
-    def __init__(self, executor: Executor | None) -> None:
+    def __init__(self, executor: Executor | None, known: KnownBlock) -> None:
         self._executor = executor
-        self._block = bytearray()
-        self._before = b""
-        self._under_way: deque[tuple[bool, Callable[[], bytes]]] = deque()
-        self._header = restarts.HEAD
-        self._lengths: list[int] = []  # of the stretches, in the blob
-        self._crc = 0
-        self._size = 0
+        self._known = known
+        self._under_way: deque[tuple[int, Callable[[], bytes]]] = deque()
+        self._under_way_size = 0
+        self._size = self._crc = 0
 
-    def compress(self, data: bytes, /) -> bytes:
-        self._block += data
-        while len(self._block) > BLOCK_BYTES:
-            self._begin(bytes(self._block[:BLOCK_BYTES]), zlib.Z_SYNC_FLUSH)
-            del self._block[:BLOCK_BYTES]
-        return self._finished(at_most=_BLOCKS_UNDER_WAY)
+    def compress(self, block: Block, content: bytes, /) -> Iterator[bytes]:
+        if not self._size:
+            yield restarts.HEAD
+        self._crc = isal_zlib.crc32(content, self._crc)
+        self._size += len(content)
+        self._under_way.append((len(content), self._begin(block, content)))
+        self._under_way_size += len(content)
+        while self._under_way_size > _UNDER_WAY_BYTES:
+            yield self._first()
 
-    def flush(self) -> bytes:
-        self._begin(bytes(self._block), zlib.Z_FINISH)
-        made = self._finished(at_most=0)
-        trailer = struct.pack("<II", self._crc, self._size % 2**32)
-        self._lengths[-1] += len(trailer)
-        return made + trailer + restarts.tail(self._lengths)
+    def flush(self) -> Iterator[bytes]:
+        while self._under_way:
+            yield self._first()
+        yield restarts.END + struct.pack("<II", self._crc, self._size % 2**32)
 
-    def _begin(self, block: bytes, mode: int) -> None:
-        is_restart = self._size % restarts.STEP_BYTES == 0
-        self._crc = zlib.crc32(block, self._crc)
-        self._size += len(block)
-        before, self._before = b"" if is_restart else self._before, block[-_WINDOW_BYTES:]
-        if self._executor is None:
-            deflated = _deflate(block, before, mode)
-            self._under_way.append((is_restart, lambda: deflated))
-        else:
-            work = self._executor.submit(_deflate, block, before, mode)
-            self._under_way.append((is_restart, work.result))
+    def _begin(self, block: Block, content: bytes) -> Callable[[], bytes]:
+        made = self._known(block)
+        if made is None and self._executor is not None:
+            return self._executor.submit(compress_block, content).result
+        packed = compress_block(content) if made is None else made
+        return lambda: packed
 
-    def _finished(self, at_most: int) -> bytes:
-        """Return the blocks in front, waiting until `at_most` are under way."""
-        parts, self._header = [self._header], b""
-        while len(self._under_way) > at_most:
-            is_restart, result = self._under_way.popleft()
-            parts.append(result())
-            if is_restart:
-                self._lengths.append(0)
-            self._lengths[-1] += len(parts[-1])
-        return b"".join(parts)
+    def _first(self) -> bytes:
+        size, result = self._under_way.popleft()
+        self._under_way_size -= size
+        return result()
 
 
-def _deflate(block: bytes, before: bytes, mode: int) -> bytes:
-    deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS, zdict=before)
-    return deflate.compress(block) + deflate.flush(mode)
+def compress_block(content: bytes) -> bytes:
+    """Return what a block of the tar is in the gzip member, with the mark behind it."""
+    made = _deflate((content,))
+    if restarts.MARK in made[:-1]:  # it is stored as it is, and has something like a mark in it
+        made = _deflate(restarts.parts_of_marks(content))
+    return made
+
+
+def _deflate(parts: Iterable[bytes]) -> bytes:
+    deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    made: list[bytes] = []
+    for part in parts:
+        made += (deflate.compress(part), deflate.flush(zlib.Z_SYNC_FLUSH))
+    return b"".join((*made, restarts.REST_OF_MARK))
 
 
 class _Zstd:
@@ -242,26 +280,26 @@ class _Zstd:
         self._compressor = zstd.ZstdCompressor(options=_ZSTD_OPTIONS)
         self._left = FRAME_BYTES
 
-    def compress(self, data: bytes, /) -> bytes:
-        made = bytearray()
-        view = memoryview(data)
+    def compress(self, _block: Block, content: bytes, /) -> Iterator[bytes]:
+        view = memoryview(content)
         while view:
             part, view = view[: self._left], view[self._left :]
-            made += self._compressor.compress(part)
+            yield self._compressor.compress(part)
             self._left -= len(part)
             if not self._left:
-                made += self.flush()
-        return bytes(made)
+                yield from self.flush()
 
-    def flush(self) -> bytes:
+    def flush(self) -> Iterator[bytes]:
         self._left = FRAME_BYTES
-        return self._compressor.flush(zstd.ZstdCompressor.FLUSH_FRAME)
+        yield self._compressor.flush(zstd.ZstdCompressor.FLUSH_FRAME)
 
 
-def _compressor(compression: Compression, executor: Executor | None) -> _Compressor:
+def _compressor(
+    compression: Compression, executor: Executor | None, known: KnownBlock
+) -> _Compressor:
     match compression:
         case Compression.GZIP:
-            return _Gzip(executor)
+            return _Gzip(executor, known)
         case Compression.ZSTD:
             return _Zstd()
         case Compression.NONE:

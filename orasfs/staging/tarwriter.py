@@ -11,7 +11,7 @@ INVARIANT: the pieces' sizes add up to a multiple of 512 bytes.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from orasfs.errors import InvalidInput
@@ -65,7 +65,22 @@ class FilePiece:
     path: str
 
 
-Piece = bytes | FilePiece
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of a member.
+
+    Attributes:
+        path: of the member.
+        content: its blocks, with those of an extended header.
+        record_bytes: how long the member is in the tar, header and padding included.
+    """
+
+    path: bytes
+    content: bytes = field(repr=False)
+    record_bytes: int
+
+
+Piece = bytes | Header | FilePiece
 
 
 def tar_pieces(
@@ -82,16 +97,24 @@ def tar_pieces(
         InvalidInput: a special file is in it, or a path that no tar can hold.
     """
     for path, node in walk(title, directory):
-        yield header(entry_of(path, node, latest_mtime_ns))
+        entry = entry_of(path, node, latest_mtime_ns)
+        content, padding = header(entry), -entry.size % BLOCK
+        yield Header(entry.path, content, len(content) + entry.size + padding)
         if isinstance(node, StagedFile) and node.size:
             yield FilePiece(node.content, node.size, path)
-            yield bytes(-node.size % BLOCK)
+            yield bytes(padding)
     yield TRAILER
 
 
-def pieces_size(pieces: Iterator[Piece]) -> int:
-    """Return the size in bytes of the tar."""
-    return sum(piece.size if isinstance(piece, FilePiece) else len(piece) for piece in pieces)
+def piece_size(piece: Piece) -> int:
+    """Return how many bytes of the tar a piece is."""
+    match piece:
+        case FilePiece():
+            return piece.size
+        case Header():
+            return len(piece.content)
+        case _:
+            return len(piece)
 
 
 def entry_of(path: str, node: StagedNode, latest_mtime_ns: int | None = None) -> Entry:

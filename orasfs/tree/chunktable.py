@@ -26,14 +26,15 @@ from orasfs.errors import ContentMismatch, InvalidContent
 from orasfs.tree import restarts, seekpoints
 from orasfs.tree.compression import is_plain, open_decompressor
 
-CHUNK_BYTES = 1024 * 1024  # of a layer that is passed: at least so many, where streams are short
+CHUNK_BYTES = 48 * 1024  # of a layer that is passed: at least so many, where streams are short
+PLAIN_CHUNK_BYTES = 128 * 1024
 MAX_CHUNK_BYTES = 8 * 1024 * 1024
 DIGEST_BYTES = 32  # of sha256
 # What compression adds at most to what it cannot make smaller, with headers.
 _SLACK_BYTES = 64 * 1024
 _MIN_CHUNKS = 2
 _MAGIC = b"ORASFSCT"
-_VERSION = 1
+_VERSION = 2
 # …; form; chunks; where in the blob they end
 _HEADER = struct.Struct("<8sHHIQ")
 
@@ -71,7 +72,7 @@ class ChunkTable:
     def is_hint(self) -> bool:
         """Whether it may be the table that is wrong, and not the blob, where they do not agree.
 
-        Then the blob itself says where its chunks are, or windows are kept beside it.
+        Then what looks like a beginning need not be one, or windows are kept beside it.
         """
         return self._form in (Form.RESTARTS, Form.WINDOWS)
 
@@ -203,7 +204,7 @@ class ChunkTable:
         if self._form is Form.PLAIN:
             yield compressed
         elif self._form is Form.RESTARTS:
-            yield restarts.inflate(compressed, self.length(number))
+            yield restarts.inflate(compressed, self._skipped[number] + self.length(number))
         elif self._form is Form.WINDOWS:
             window = self._windows.window(number)
             yield from seekpoints.inflate(memoryview(compressed), self._bits[number], window)
@@ -271,18 +272,15 @@ class ChunkMaker:
         elif restarts.is_announced(head):
             self._form = Form.RESTARTS
         self._table: ChunkTable | None = ChunkTable(self._form)
-        self._begin = self._stream = self._length = 0
+        self._begin = self._stream = len(restarts.HEAD) if self._form is Form.RESTARTS else 0
+        self._length = 0
         self._hash = hashlib.sha256()
-        self._stretches: list[tuple[int, bytes]] = []  # whose places are told in the end
 
     def __repr__(self) -> str:
         return f"<ChunkMaker {self._table}>"
 
     def take(self, stream_start: int, piece: bytes | memoryview) -> None:
         """Take the next bytes of the tar, and where the stream began that made them."""
-        if self._form is Form.RESTARTS:
-            self._take_stretches(memoryview(piece))
-            return
         if self._form is Form.PLAIN:
             self._take_plain(memoryview(piece))
             return
@@ -297,25 +295,18 @@ class ChunkMaker:
         if self._length > MAX_CHUNK_BYTES:
             self._table = None  # one long stream
 
-    def finish(self, blob_size: int, end: bytes) -> ChunkTable | None:
+    def finish(self, blob_size: int) -> ChunkTable | None:
         """Return the table of all that passed; None if it would be of no use: of one chunk.
 
         Args:
             blob_size: in bytes.
-            end: the last `restarts.MAX_TAIL_BYTES` of the blob.
         """
-        stop = blob_size
-        if self._form is Form.RESTARTS:
-            stop = self._finish_stretches(blob_size, end)
-        elif self._length:
+        if self._length:
             self._end(blob_size)
         table, self._table = self._table, None
         if table is None or len(table) < _MIN_CHUNKS:
             return None
-        try:
-            table.close(stop, is_exact=True)
-        except InvalidContent:
-            return None  # what the blob says of itself cannot be
+        table.close(blob_size, is_exact=True)
         return table
 
     def _end(self, blob_stop: int) -> None:
@@ -331,38 +322,12 @@ class ChunkMaker:
     def _take_plain(self, piece: memoryview) -> None:
         """Take bytes that can be read from any place: chunks do not depend on how they arrive."""
         while piece:
-            part = piece[: CHUNK_BYTES - self._length]
+            part = piece[: PLAIN_CHUNK_BYTES - self._length]
             piece = piece[len(part) :]
             self._hash.update(part)
             self._length += len(part)
-            if self._length == CHUNK_BYTES:
-                self._end(self._begin + CHUNK_BYTES)
-
-    def _take_stretches(self, piece: memoryview) -> None:
-        while piece:
-            part = piece[: restarts.STEP_BYTES - self._length]
-            piece = piece[len(part) :]
-            self._hash.update(part)
-            self._length += len(part)
-            if self._length == restarts.STEP_BYTES:
-                self._end_stretch()
-
-    def _end_stretch(self) -> None:
-        self._stretches.append((self._length, self._hash.digest()))
-        self._length, self._hash = 0, hashlib.sha256()
-
-    def _finish_stretches(self, blob_size: int, end: bytes) -> int:
-        """Enter the stretches where the blob says that they are; return where they end."""
-        if self._length:
-            self._end_stretch()
-        told = restarts.places(end, blob_size)
-        if told is None or self._table is None or len(told[0]) != len(self._stretches):
-            self._table = None
-            return blob_size
-        begins, stop = told
-        for begin, (length, digest) in zip(begins, self._stretches, strict=True):
-            self._table.add(length, begin, digest)
-        return stop
+            if self._length == PLAIN_CHUNK_BYTES:
+                self._end(self._begin + PLAIN_CHUNK_BYTES)
 
 
 def _little(numbers: "array[int]") -> bytes:

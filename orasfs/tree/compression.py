@@ -19,6 +19,7 @@ from typing import Protocol
 from isal import igzip_lib
 
 from orasfs.errors import InvalidContent
+from orasfs.tree import restarts
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -70,9 +71,12 @@ def open_decompressor(first_bytes: Chunk) -> Decompressor:
 
     Args:
         first_bytes: at least the first four bytes, if the blob has as many. They are only looked
-            at: feed them too.
+            at: feed them too. Without the first `len(restarts.HEAD)` of gzip that is begun anew
+            in places, these are not told.
     """
     start = bytes(first_bytes[:4])
+    if restarts.is_announced(first_bytes):
+        return _Restarting()
     if start.startswith(_GZIP_MAGIC):
         return _Framed("gzip", _gzip_stream, may_be_padded=True)
     if _ZSTD_MAGIC.match(start):
@@ -102,6 +106,26 @@ class _Plain:
 
     def finish(self) -> None:
         pass
+
+
+class _Restarting:
+    """gzip with marks where it is begun anew (`orasfs.tree.restarts`)."""
+
+    def __init__(self) -> None:
+        self._framed = _Framed("gzip", _gzip_stream, may_be_padded=True)
+        self._finder = restarts.MarkFinder()
+        self._fed = 0
+        self.stream_start = len(restarts.HEAD)
+
+    def feed(self, chunk: Chunk) -> Iterator[bytes]:
+        for part, is_marked in self._finder.split(chunk):
+            yield from self._framed.feed(part)
+            self._fed += len(part)
+            if is_marked:  # nothing of what is before is kept back
+                self.stream_start = self._fed
+
+    def finish(self) -> None:
+        self._framed.finish()
 
 
 class _Stream(Protocol):

@@ -1,29 +1,25 @@
-"""Gzip that can be read from several places although it is one member: where these are.
+"""Gzip that can be read from several places although it is one member: how these are marked.
 
-Owns the form. Deflate is begun anew each `STEP_BYTES` of what is compressed: at a byte boundary,
-and knowing nothing of what is before. To every reader of gzip this is one ordinary member (RFC
-1952), so even those that read no more than one have all of it. Its header has a comment that
-announces the form (not an extra field, which some readers stumble over); behind it comes an empty
-member whose extra field has the length of each *stretch* in the blob (32 bits each), and how many
-there are. Pure.
+Owns the form. The compressed stream is begun anew in many places: at a byte boundary, and knowing
+nothing of what is before. To every reader of gzip this is one ordinary member (RFC 1952), so even
+those that take no more than one have all of it. Its header has a comment that announces the form
+(not an extra field, which some readers stumble over), and before each place but the first one are
+two empty stored blocks (RFC 1951, 3.2.4), of which compressors never write two. Pure.
 
-What is told here is a hint: whoever reads a stretch must have its digest from elsewhere.
+What is told here is a hint: compressed bytes may look like a mark by chance or on purpose. Whoever
+reads from such a place must have a digest of what comes of it.
 """
 
-import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
 
-STEP_BYTES = 1024 * 1024
-HEAD = b"\x1f\x8b\x08\x10" + bytes(5) + b"\xff" + b"restarts=1048576\0"
-MAX_TAIL_BYTES = 64 * 1024 + 64
-_MEMBER = b"\x1f\x8b\x08\x04" + bytes(5) + b"\xff"
-_EMPTY = b"\x03\0" + bytes(8)  # deflate of nothing, its CRC and size
-_FIELD = b"OS"
-_MARK = struct.Struct("<I8s")  # how many stretches, and what tells that this is an end
-_NAME = b"ORASFSRS"
-_MAX_FIELD_BYTES = 0xFFFF
-_FIELD_HEAD_BYTES = 6  # of all extra fields the length; of this one the name and the length
+HEAD = b"\x1f\x8b\x08\x10" + bytes(5) + b"\xff" + b"restarts\0"
+_STORED_NOTHING = b"\0\0\xff\xff"  # its length and the complement, behind three bits and padding
+MARK = _STORED_NOTHING + b"\0" + _STORED_NOTHING
+# What follows Z_SYNC_FLUSH, which ends in the first half of it.
+REST_OF_MARK = MARK[len(_STORED_NOTHING) :]
+_INTO_MARK = 3
+END = b"\x03\0"  # a last block, with nothing in it
 
 
 def is_announced(head: bytes | bytearray | memoryview) -> bool:
@@ -31,48 +27,50 @@ def is_announced(head: bytes | bytearray | memoryview) -> bool:
     return bytes(head[: len(HEAD)]) == HEAD
 
 
-def tail(lengths: Sequence[int]) -> bytes:
-    """Return what follows the member: where its stretches are; empty if they are too many.
+class MarkFinder:
+    """Finds marks in a blob that comes in pieces, also those that lie across two."""
 
-    Args:
-        lengths: in bytes of the blob, the header before the first one not counted.
+    def __init__(self) -> None:
+        self._before = b""
+
+    def __repr__(self) -> str:
+        return "<MarkFinder>"
+
+    def split(self, piece: bytes | bytearray | memoryview) -> Iterator[tuple[memoryview, bool]]:
+        """Yield the piece in parts, and whether each ends with a mark."""
+        view = memoryview(piece)
+        known = self._before
+        content = known + bytes(view)
+        start = end = 0
+        while (found := content.find(MARK, end)) >= 0:
+            end = found + len(MARK)
+            stop = end - len(known)
+            yield view[start:stop], True
+            start = stop
+        if start < len(view):
+            yield view[start:], False
+        # What belongs to a mark that was found begins no other one.
+        self._before = content[max(end, len(content) - len(MARK) + 1) :]
+
+
+def parts_of_marks(content: bytes) -> Iterator[bytes]:
+    """Yield content in parts none of which has a mark in it.
+
+    Nor has what they are when each is stored as a block of its own (RFC 1951, 3.2.4).
     """
-    size = 4 * len(lengths) + _MARK.size
-    if size + 4 > _MAX_FIELD_BYTES:
-        return b""
-    places = struct.pack(f"<{len(lengths)}I", *lengths) + _MARK.pack(len(lengths), _NAME)
-    field = _FIELD + struct.pack("<H", size) + places
-    return _MEMBER + struct.pack("<H", len(field)) + field + _EMPTY
-
-
-def places(end: bytes, blob_size: int) -> tuple[Sequence[int], int] | None:
-    """Return where the stretches begin in the blob, and where the last one ends at the latest.
-
-    Args:
-        end: the blob's last bytes, `MAX_TAIL_BYTES` if it has as many.
-        blob_size: the size of the blob.
-
-    Returns: None if they are not told, or cannot be right.
-    """
-    mark = len(end) - len(_EMPTY) - _MARK.size
-    if mark < 0 or not end.endswith(_EMPTY):
-        return None
-    count, name = _MARK.unpack_from(end, mark)
-    first = mark - 4 * count
-    start = first - len(_MEMBER) - _FIELD_HEAD_BYTES
-    if name != _NAME or start < 0 or not end.startswith(_MEMBER, start):
-        return None
-    lengths = struct.unpack_from(f"<{count}I", end, first)
-    stop = blob_size - (len(end) - start)
-    begins = [len(HEAD)]
-    for length in lengths[:-1]:
-        begins.append(begins[-1] + length)
-    is_right = count and all(lengths) and begins[-1] + lengths[-1] == stop
-    return (begins, stop) if is_right else None
+    start = 0
+    while (found := content.find(MARK, start)) >= 0:
+        stop = found + _INTO_MARK
+        yield content[start:stop]
+        start = stop
+    yield content[start:]
 
 
 def inflate(compressed: bytes | memoryview, size: int) -> bytes:
-    """Return what a stretch makes, `size` bytes at most; something else if it is damaged."""
+    """Return what is compressed from a place on, `size` bytes at most.
+
+    It is something else if the place or the blob is wrong.
+    """
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(compressed, size)
     except zlib.error:

@@ -9,9 +9,11 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
 import struct
 import sys
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ from pathlib import Path
 from orasfs.staging.layerblob import Compression, write_layer
 from scripts.benchmarks.data import Blob, HashingWriter, Packed
 from scripts.benchmarks.publish import Published, publish_blob
+from tests.support.archives import pieces_of
 from tests.support.docker_registry import DockerRegistry
 from tests.support.publish import OCI_MANIFEST, digest_of
 
@@ -42,9 +45,11 @@ def publish_repacked(
     registry: DockerRegistry, repository: str, tag: str, packed: Packed, path: Path
 ) -> Published:
     """Publish the tree as orasfs packs it: the tar is the same, its compression another."""
-    with gzip.open(packed.blob.path) as tar, path.open("wb") as output:
-        pieces = iter(lambda: tar.read(_PIECE), b"")
-        made = write_layer(pieces, Compression.GZIP, output, lambda _: io.BytesIO())
+    with tempfile.TemporaryFile(dir=path.parent) as tar, path.open("wb") as output:
+        with gzip.open(packed.blob.path) as packed_tar:
+            shutil.copyfileobj(packed_tar, tar, _PIECE)
+        tar.seek(0)
+        made = write_layer(pieces_of(tar), Compression.GZIP, output, lambda _: io.BytesIO())
     blob = Blob(path, str(made.digest), made.size)
     title = packed.directory.name
     return publish_blob(registry, repository, tag, title, blob, packed.tar_digest)

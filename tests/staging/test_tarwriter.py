@@ -15,7 +15,7 @@ from orasfs.staging.tarwriter import (
     EntryType,
     FilePiece,
     header,
-    pieces_size,
+    piece_size,
     round_mtime,
     tar_pieces,
 )
@@ -167,7 +167,7 @@ def test_entries_come_as_a_walk_that_sorts_in_each_directory() -> None:
 def test_content_is_a_reference_followed_by_padding() -> None:
     pieces = list(tar_pieces("d", StagedDirectory({"f": StagedFile("key", 513)})))
     assert pieces[2:] == [FilePiece("key", 513, "d/f"), bytes(511), bytes(1024)]
-    assert pieces_size(iter(pieces)) == 512 + 512 + 1024 + 1024
+    assert sum(map(piece_size, pieces)) == 512 + 512 + 1024 + 1024
 
 
 _NAMES = st.text(
@@ -201,7 +201,7 @@ def _tar(tree: StagedDirectory) -> bytes:
     """Return the tar of a tree in which the keys of contents are the bytes themselves."""
     parts = []
     for piece in tar_pieces("top", tree):
-        content = piece.content if isinstance(piece, FilePiece) else piece
+        content = piece if isinstance(piece, bytes) else piece.content
         assert isinstance(content, bytes)
         parts.append(content)
     return b"".join(parts)

@@ -2,9 +2,9 @@
 
 import gzip
 import io
-import itertools
 import os
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from orasfs.store.repository import CachedRepository
 from orasfs.tree import restarts
 from orasfs.tree.node import PackedLayer
 from tests.fakes.source import MemorySource
-from tests.support.archives import directory, files, tar_of
+from tests.support.archives import directory, files, pieces_of, tar_of
 from tests.support.caches import LAZY, content, forget_bytes, repository_at
 from tests.support.content import flipped
 
@@ -37,7 +37,8 @@ def pieces() -> list[bytes]:
 
 def packed() -> bytes:
     output = io.BytesIO()
-    write_layer([TAR], Compression.GZIP, output, lambda _: io.BytesIO())
+    pieces = pieces_of(io.BytesIO(TAR))
+    write_layer(pieces, Compression.GZIP, output, lambda _: io.BytesIO())
     return output.getvalue()
 
 
@@ -153,23 +154,32 @@ async def test_reading_on_takes_few_requests(tmp_path: Path) -> None:
     assert len(source.streams) <= 6
 
 
-async def test_blob_that_tells_wrong_places_is_passed_again(tmp_path: Path) -> None:
-    blob = BLOBS["packed"]
-    told = restarts.places(blob[-restarts.MAX_TAIL_BYTES :], len(blob))
-    assert told is not None
-    begins, stop = told
-    edges = [*begins, stop]
-    edges[2] += 5
-    wrong = [after - before for before, after in itertools.pairwise(edges)]
+SAME = os.urandom(20_000) * 10
+
+
+def wrongly_marked() -> bytes:
+    """Return gzip with marks where it is not begun anew: it refers to what is before them."""
+    deflate = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    content = tar_of(directory("docs"), *files(dict.fromkeys(FILES, SAME)))
+    made = [restarts.HEAD]
+    for start in range(0, len(content), 100_000):
+        made.append(deflate.compress(content[start : start + 100_000]))
+        made += [deflate.flush(zlib.Z_SYNC_FLUSH), restarts.REST_OF_MARK]
+    trailer = zlib.crc32(content).to_bytes(4, "little") + len(content).to_bytes(4, "little")
+    return b"".join((*made, deflate.flush(), trailer))
+
+
+async def test_blob_that_is_marked_wrongly_is_passed_again(tmp_path: Path) -> None:
     source = MemorySource()
-    BLOBS["wrong"] = blob[:stop] + restarts.tail(wrong)
+    BLOBS["wrong"] = wrongly_marked()
     try:
         layer = await evicted(tmp_path, source, "wrong")
     finally:
         del BLOBS["wrong"]
     async with repository_at(tmp_path, source, LAZY) as repository:
+        opened = await repository.open_layer(layer)
         for name in FILES:
-            await check(repository, layer, name)
+            assert await content(opened, name) == SAME
     assert source.streams[-1].stop is None
 
 

@@ -2,7 +2,12 @@
 
 import io
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO
+
+from orasfs.staging.tarwriter import BLOCK, Header, Piece
+
+_PIECE_BYTES = 1 << 20
 
 Add = Callable[[tarfile.TarFile], None]
 
@@ -52,3 +57,28 @@ def tar_of(*members: Add) -> bytes:
         for add in members:
             add(archive)
     return buffer.getvalue()
+
+
+def pieces_of(tar: BinaryIO) -> Iterator[Piece]:
+    """Yield a tar's bytes as `orasfs.staging.tarwriter` does, contents as bytes."""
+    end = 0
+    with tarfile.TarFile(fileobj=tar) as archive:
+        for member in archive:
+            at = tar.tell()
+            size = member.size if member.isreg() else 0
+            stop = member.offset_data + size + -size % BLOCK
+            tar.seek(member.offset)
+            header = tar.read(member.offset_data - member.offset)
+            yield Header(member.name.encode(), header, stop - member.offset)
+            yield from _read(tar, stop - member.offset_data)
+            tar.seek(at)
+            end = stop
+        tar.seek(end)
+        yield from iter(lambda: tar.read(_PIECE_BYTES), b"")
+
+
+def _read(tar: BinaryIO, size: int) -> Iterator[bytes]:
+    while size:
+        piece = tar.read(min(size, _PIECE_BYTES))
+        size -= len(piece)
+        yield piece

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.staging.layerblob import Compression, write_layer
-from orasfs.tree import publishedindex, restarts
+from orasfs.tree import publishedindex
 from orasfs.tree.chunktable import ChunkMaker
 from orasfs.tree.compression import open_decompressor
 from orasfs.tree.layerindex import (
@@ -23,7 +23,7 @@ from orasfs.tree.layerindex import (
     RECORD,
 )
 from orasfs.tree.tar import TarScanner
-from tests.support.archives import directory, files, link, tar_of
+from tests.support.archives import directory, files, link, pieces_of, tar_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -45,7 +45,8 @@ TAR = tar_of(
 def packed(compression: Compression = Compression.GZIP, tar: bytes = TAR) -> bytes:
     """Return the blob that orasfs makes of a tar."""
     output = io.BytesIO()
-    write_layer([tar], compression, output, lambda _: io.BytesIO())
+    pieces = pieces_of(io.BytesIO(tar))
+    write_layer(pieces, compression, output, lambda _: io.BytesIO())
     return output.getvalue()
 
 
@@ -61,7 +62,7 @@ def indexed(blob: bytes) -> tuple[bytes, bytes]:
     for piece in decompressor.feed(blob):
         chunks.take(decompressor.stream_start, piece)
         scanner.feed(piece)
-    table = chunks.finish(len(blob), blob[-restarts.MAX_TAIL_BYTES :])
+    table = chunks.finish(len(blob))
     assert table is not None
     return b"".join(scanner.sections()), table.to_bytes()
 

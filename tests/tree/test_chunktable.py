@@ -19,7 +19,6 @@ from orasfs.tree.chunktable import (
     ChunkTable,
 )
 from orasfs.tree.compression import open_decompressor
-from orasfs.tree.restarts import MAX_TAIL_BYTES, places, tail
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -65,7 +64,7 @@ def table_of(blob: bytes, step: int = 100_000) -> tuple[ChunkTable | None, bytes
             maker.take(decompressor.stream_start, piece)
             made += piece
     decompressor.finish()
-    return maker.finish(len(blob), blob[-MAX_TAIL_BYTES:]), bytes(made)
+    return maker.finish(len(blob)), bytes(made)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -121,11 +120,11 @@ def test_many_streams_of_nothing_have_no_table() -> None:
     blob = gzip.compress(b"x") + gzip.compress(b"") * (2 * MAX_CHUNK_BYTES // 20 + 1)
     maker = ChunkMaker(blob)
     maker.take(0, b"x")
-    assert maker.finish(len(blob), b"") is None
+    assert maker.finish(len(blob)) is None
 
 
 def test_nothing_has_no_table() -> None:
-    assert ChunkMaker(b"").finish(0, b"") is None
+    assert ChunkMaker(b"").finish(0) is None
 
 
 def test_several_chunks_of_one_stream_are_made_at_once() -> None:
@@ -179,24 +178,3 @@ def test_damaged_table_is_refused() -> None:
         with pytest.raises(InvalidContent):
             ChunkTable.from_bytes(wrong)
     assert zlib.crc32(raw) == zlib.crc32(ChunkTable.from_bytes(raw).to_bytes())
-
-
-def test_places_that_cannot_be_are_no_places() -> None:
-    blob = FORMS["packed"]
-    table, tar = table_of(blob)
-    assert table is not None
-    assert table.is_hint
-    assert gzip.decompress(blob) == tar
-    told = places(blob[-MAX_TAIL_BYTES:], len(blob))
-    assert told is not None
-    assert len(told[0]) == len(table) == 12
-    for wrong in (blob[:-1], blob + b"x", blob[:-50], blob[:30], b"", blob[100:]):
-        assert places(wrong[-MAX_TAIL_BYTES:], len(wrong)) is None
-    for place in range(len(blob) - 100, len(blob)):
-        flipped = blob[:place] + bytes([blob[place] ^ 1]) + blob[place + 1 :]
-        found = places(flipped[-MAX_TAIL_BYTES:], len(flipped))
-        assert found is None or found[1] <= len(blob)
-
-
-def test_too_many_places_are_not_told() -> None:
-    assert tail([1] * 20_000) == b""

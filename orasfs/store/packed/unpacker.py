@@ -26,7 +26,6 @@ from orasfs.store.packed.sealed import SealedLayer
 from orasfs.tree.chunktable import ChunkMaker, ChunkTable
 from orasfs.tree.compression import Decompressor, open_decompressor
 from orasfs.tree.indexbuilder import IndexBuilder
-from orasfs.tree.restarts import MAX_TAIL_BYTES
 from orasfs.tree.tar import TarScanner
 
 _CHUNK_BYTES = 1024 * 1024
@@ -176,11 +175,7 @@ class Unpacker:
 
     def _table(self) -> ChunkTable | None:
         """Return the table of the layer's chunks, None if it can only be read from its top."""
-        if self._chunks is None:
-            return None
-        start = max(0, self.offset - MAX_TAIL_BYTES)
-        end = unpack.read_chunk(self._fd, start, MAX_TAIL_BYTES)
-        return self._chunks.finish(self.offset, end)
+        return None if self._chunks is None else self._chunks.finish(self.offset)
 
     def _take(self, part: Sequence[_Piece]) -> None:
         try:
