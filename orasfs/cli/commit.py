@@ -24,7 +24,7 @@ from orasfs.errors import LocalFailure, MountFailed, OrasfsError
 ATTRIBUTE = "user.oras.commit"
 STATE = "user.oras.state"
 FIRST_POLL_SECONDS = 0.02  # a small draft is pushed in no time
-POLL_SECONDS = 0.15
+POLL_SECONDS = 0.1
 CANCEL_SECONDS = 30.0
 LOST_LOOKS = 60  # some ten seconds; then another commit of the draft has taken its place
 INTERRUPTED = 130

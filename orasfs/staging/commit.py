@@ -36,6 +36,7 @@ from orasfs.staging.contents import (
     know_nothing,
     small_blob,
 )
+from orasfs.staging.layerblob import KnownBlock, know_no_block
 from orasfs.staging.layers import DirectoryLayer, FileLayer, PlannedLayer
 from orasfs.staging.manifest import small_blobs
 from orasfs.staging.manifestedit import KeptLayer
@@ -69,6 +70,7 @@ class Staged:
         base: what it began from.
         config: the bytes of a config of its own.
         known: returns the digest of a file of the tree where that is known from writing it.
+        packed: returns what a block of a packed layer becomes where that is known already.
     """
 
     tree: StagedDirectory = field(repr=False)
@@ -78,6 +80,7 @@ class Staged:
     base: Base | None = None
     config: bytes | None = field(default=None, repr=False)
     known: KnownDigest = field(default=know_nothing, repr=False)
+    packed: KnownBlock = field(default=know_no_block, repr=False)
 
     @property
     def spool(self) -> Path:
@@ -335,7 +338,9 @@ class _Upload:
         if isinstance(layer, FileLayer):
             return contents.hash_file(layer, staged.open_content, staged.known)
         with ThreadPoolExecutor(contents.threads()) as executor:
-            return contents.pack_directory(layer, staged.open_content, staged.spool, executor)
+            return contents.pack_directory(
+                layer, staged.open_content, staged.spool, executor, staged.packed
+            )
 
     async def _bring_local(self, blob: LocalBlob, progress: BlobProgress) -> None:
         self._blobs.append(blob)

@@ -22,7 +22,7 @@ from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.filestate import FileState
 from orasfs.oci.storage import BlobContent, BlobStream, BlobStreamer
-from orasfs.staging.layerblob import write_layer
+from orasfs.staging.layerblob import KnownBlock, know_no_block, write_layer
 from orasfs.staging.layers import DirectoryLayer, FileLayer
 from orasfs.staging.localdisk import translated
 from orasfs.staging.tree import ContentKey
@@ -206,9 +206,20 @@ def _status(content: BinaryIO) -> os.stat_result | None:
 
 
 def pack_directory(
-    layer: DirectoryLayer, open_content: OpenContent, spool: Path, executor: Executor | None = None
+    layer: DirectoryLayer,
+    open_content: OpenContent,
+    spool: Path,
+    executor: Executor | None = None,
+    known: KnownBlock = know_no_block,
 ) -> LocalBlob:
     """Pack a staged directory into a new file in `spool`, a directory that exists.
+
+    Args:
+        layer: what.
+        open_content: opens a file by its key.
+        spool: where to.
+        executor: compresses side by side; by default this thread does all.
+        known: tells blocks that were compressed ahead.
 
     Raises:
         StorageFull: the disk of the spool is full.
@@ -218,7 +229,7 @@ def pack_directory(
     path = spool / f"{secrets.token_hex(8)}.layer"
     with translated(f"pack {layer.title!r}"), path.open("xb") as output:
         blob = write_layer(
-            layer.pieces(), layer.compression, _Checked(output), open_content, executor
+            layer.pieces(), layer.compression, _Checked(output), open_content, executor, known
         )
         output.flush()
         state = FileState.of(os.fstat(output.fileno()))

@@ -19,6 +19,7 @@ from orasfs.staging.identity import Identity
 from orasfs.staging.localdisk import translated
 from orasfs.staging.openfile import OpenStaged
 from orasfs.staging.pack import PackSettings
+from orasfs.staging.packedblocks import PackedBlocks
 from orasfs.staging.workspace import Workspace
 
 TREE = "tree"
@@ -70,6 +71,7 @@ class Draft:
         subject: the manifest to which it is to be attached, None for an artifact of its own.
         tree: its content.
         metadata: what is written into its `.oras`.
+        blocks: of its packed directories, compressed ahead of a commit.
         writers: how many files are open for writing.
         is_committing: whether nobody may change it now.
         watcher: is told of what is written into it.
@@ -92,6 +94,7 @@ class Draft:
         self.subject = record.subject
         self.tree = Workspace(directory / TREE)
         self.metadata = Workspace(directory / METADATA)
+        self.blocks = PackedBlocks(directory)
         self.writers = 0
         self.is_committing = False
         self._lock = lock
@@ -204,6 +207,7 @@ class Draft:
 
     def close(self) -> None:
         """Let other processes have it. Harmless twice."""
+        self.blocks.clear()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

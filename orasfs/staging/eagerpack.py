@@ -1,8 +1,9 @@
 """Directories of drafts that are packed and sent ahead of the commit, once they were let alone.
 
-Owns when that is tried. What comes of it is a guess: the commit packs by itself, finds the blob
-at the registry if nothing was changed since, and sends another one if something was. Each try
-makes the next one wait longer, so that a draft which keeps changing is not sent over and over.
+Owns when that is tried; of what is still being filled, `orasfs.staging.eagerblocks` compresses a
+part. What comes of it is a guess: the commit packs by itself, finds the blob at the registry if
+nothing was changed since, and sends another one if something was. Each try makes the next one wait
+longer, so that a draft which keeps changing is not sent over and over.
 
 INVARIANT: nothing here fails anybody, and what is packed here is removed when it was sent.
 """
@@ -19,8 +20,9 @@ from orasfs.errors import Aborted, OrasfsError
 from orasfs.staging import contents
 from orasfs.staging.contents import FileContent, LocalBlob, OpenContent
 from orasfs.staging.draft import Draft
+from orasfs.staging.eagerblocks import EagerBlocks
 from orasfs.staging.layers import DirectoryLayer
-from orasfs.staging.order import make_order, open_staged
+from orasfs.staging.order import open_staged
 from orasfs.staging.pack import PackSettings, plan
 from orasfs.staging.tree import ContentKey
 
@@ -58,6 +60,7 @@ class EagerPacks:
         self._is_fit = is_fit
         self._send = send
         self._touched: dict[str, _Touched] = {}
+        self._blocks = EagerBlocks(is_fit, self._plan)
         self._arrived = trio.Event()
 
     def __repr__(self) -> str:
@@ -82,17 +85,24 @@ class EagerPacks:
             return  # its commit fetches and compares first
         touched = self._touched.setdefault(draft.id, _Touched(draft, 0.0))
         touched.titles.add(title)
+        self._blocks.closed(draft, title)
         self.wrote(draft)
         self._arrived.set()
 
     def dropped(self, draft: Draft) -> None:
         """Pack nothing of a draft any more."""
+        self._blocks.dropped(draft)
         found = self._touched.pop(draft.id, None)
         if found is not None and found.scope is not None:
             found.scope.cancel()
 
     async def run(self) -> None:
-        """Pack and send what was let alone, until it is cancelled."""
+        """Pack and send what was let alone, until it is cancelled; compress some before that."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._blocks.run)
+            await self._pack_what_rests()
+
+    async def _pack_what_rests(self) -> None:
         while True:
             waiting = [each for each in self._touched.values() if each.titles]
             if not waiting:
@@ -133,8 +143,8 @@ class EagerPacks:
                     blob.content.spooled.unlink(missing_ok=True)
 
     def _plan(self, draft: Draft, titles: set[str]) -> list[DirectoryLayer]:
-        _, staged = make_order(draft, self._defaults).take()
-        layers = plan(staged.tree, staged.settings).layers
+        captured = draft.capture()
+        layers = plan(captured.tree, draft.settings(captured, self._defaults)).layers
         found = [layer for layer in layers if isinstance(layer, DirectoryLayer)]
         return [layer for layer in found if layer.title in titles]
 
@@ -142,7 +152,7 @@ class EagerPacks:
 def _pack(draft: Draft, layer: DirectoryLayer) -> LocalBlob:
     spool = draft.directory / contents.EARLY_SPOOL
     contents.make_spool(spool)
-    return contents.pack_directory(layer, _until_committing(draft), spool)
+    return contents.pack_directory(layer, _until_committing(draft), spool, known=draft.blocks.find)
 
 
 def _until_committing(draft: Draft) -> OpenContent:

@@ -93,11 +93,11 @@ class Output(Protocol):
 
 
 OpenContent = Callable[[ContentKey], Content]
-# Returns what `compress_block` makes of a block, where that is known.
-KnownBlock = Callable[[Block], bytes | None]
+# Returns what `compress_block` makes of a block, where that is known; in any thread.
+KnownBlock = Callable[[bytes], bytes | None]
 
 
-def know_no_block(_block: Block) -> None:
+def know_no_block(_content: bytes) -> None:
     """Know none."""
 
 
@@ -130,7 +130,7 @@ def write_layer(
             for block in cut(pieces):
                 content = contents.read(block)
                 tar.add(content)
-                yield from compressor.compress(block, content)
+                yield from compressor.compress(content)
         yield from compressor.flush()
 
     for piece in packed():
@@ -207,12 +207,12 @@ class Contents:
 
 
 class _Compressor(Protocol):
-    def compress(self, block: Block, content: bytes, /) -> Iterable[bytes]: ...
+    def compress(self, content: bytes, /) -> Iterable[bytes]: ...
     def flush(self) -> Iterable[bytes]: ...
 
 
 class _Plain:
-    def compress(self, _block: Block, content: bytes, /) -> Iterable[bytes]:
+    def compress(self, content: bytes, /) -> Iterable[bytes]:
         return (content,)
 
     def flush(self) -> Iterable[bytes]:
@@ -229,12 +229,12 @@ class _Gzip:
         self._under_way_size = 0
         self._size = self._crc = 0
 
-    def compress(self, block: Block, content: bytes, /) -> Iterator[bytes]:
+    def compress(self, content: bytes, /) -> Iterator[bytes]:
         if not self._size:
             yield restarts.HEAD
         self._crc = isal_zlib.crc32(content, self._crc)
         self._size += len(content)
-        self._under_way.append((len(content), self._begin(block, content)))
+        self._under_way.append((len(content), self._begin(content)))
         self._under_way_size += len(content)
         while self._under_way_size > _UNDER_WAY_BYTES:
             yield self._first()
@@ -244,12 +244,14 @@ class _Gzip:
             yield self._first()
         yield restarts.END + struct.pack("<II", self._crc, self._size % 2**32)
 
-    def _begin(self, block: Block, content: bytes) -> Callable[[], bytes]:
-        made = self._known(block)
-        if made is None and self._executor is not None:
-            return self._executor.submit(compress_block, content).result
-        packed = compress_block(content) if made is None else made
+    def _begin(self, content: bytes) -> Callable[[], bytes]:
+        if self._executor is not None:
+            return self._executor.submit(self._packed, content).result
+        packed = self._packed(content)
         return lambda: packed
+
+    def _packed(self, content: bytes) -> bytes:
+        return self._known(content) or compress_block(content)
 
     def _first(self) -> bytes:
         size, result = self._under_way.popleft()
@@ -280,7 +282,7 @@ class _Zstd:
         self._compressor = zstd.ZstdCompressor(options=_ZSTD_OPTIONS)
         self._left = FRAME_BYTES
 
-    def compress(self, _block: Block, content: bytes, /) -> Iterator[bytes]:
+    def compress(self, content: bytes, /) -> Iterator[bytes]:
         view = memoryview(content)
         while view:
             part, view = view[: self._left], view[self._left :]

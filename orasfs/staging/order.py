@@ -148,7 +148,16 @@ def _take(
         settings = attached(settings, draft.subject, is_empty=not captured.tree.entries)
     config = draft.metadata_file(CONFIG)
     known = partial(_known, draft)
-    staged = Staged(captured.tree, settings, draft.directory, open_content, base, config, known)
+    staged = Staged(
+        captured.tree,
+        settings,
+        draft.directory,
+        open_content,
+        base,
+        config,
+        known,
+        draft.blocks.find,
+    )
     return version, staged
 
 

@@ -7,6 +7,8 @@ INVARIANT: when all is done, no inode is left that could be written into.
 import logging
 from collections.abc import Sequence
 
+import trio
+
 from orasfs.errors import OrasfsError
 from orasfs.staging.draft import Draft
 from orasfs.vfs.inodes import InodeTable
@@ -21,6 +23,8 @@ from orasfs.vfs.operations import Ino
 logger = logging.getLogger(__name__)
 
 Path = tuple[str, ...]
+
+_AT_ONCE = 256  # inodes, before others have their turn
 
 
 class Becoming:
@@ -48,7 +52,9 @@ class Becoming:
         What was looked up meanwhile, in a directory whose turn had not come, is left then, too.
         """
         while staged := self._staged():
-            for ino, node in staged:
+            for number, (ino, node) in enumerate(staged):
+                if number % _AT_ONCE == _AT_ONCE - 1:
+                    await trio.lowlevel.checkpoint()  # others are not to wait for thousands
                 self._done[ino] = None
                 path = _path(node, self._draft)
                 new = await walk(self._found, path) if path is not None else None
