@@ -32,6 +32,7 @@ from orasfs.staging.changes import AttrChanges
 from orasfs.staging.committer import TakeOver
 from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import DraftKey
+from orasfs.vfs import becoming as vfs_becoming
 from orasfs.vfs.drafts import Drafts, Rest
 from orasfs.vfs.nodes.base import Node
 from orasfs.vfs.nodes.draft import StagedNode
@@ -264,6 +265,30 @@ async def test_names_stand_for_the_artifact_before_its_inodes_do(mount: Mount) -
             opened = await walker.filesystem.open(late.ino, os.O_RDONLY)  # the draft's, still
             walker.filesystem.release(opened.fh)
         assert not isinstance(walker.filesystem._tables.inodes.node(late.ino), StagedNode)
+
+
+async def test_others_have_their_turn_while_many_inodes_become_the_artifacts(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vfs_becoming, "_AT_ONCE", 10)
+    async with mount() as walker, trio.open_nursery() as nursery:
+        top = await mkdir(walker, "team/site:v2")
+        for number in range(50):
+            await write(walker, f"team/site:v2/{number}", b"content")
+        inodes = walker.filesystem._tables.inodes
+        left: set[int] = set()
+
+        async def look() -> None:
+            while True:
+                left.add(sum(isinstance(node, StagedNode) for _, node in inodes))
+                await trio.lowlevel.checkpoint()
+
+        await walker.stat("team/site:v2/0")
+        nursery.start_soon(look)
+        await sync(walker, "team/site:v2")
+        assert inodes.lookups(top)
+        nursery.cancel_scope.cancel()
+    assert len({each // 10 for each in left} - {0, 5}) >= 2, "they come in steps"
 
 
 async def test_a_draft_of_another_name_is_published_over_one_that_is_going(mount: Mount) -> None:
