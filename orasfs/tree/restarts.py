@@ -19,6 +19,7 @@ MARK = _STORED_NOTHING + b"\0" + _STORED_NOTHING
 # What follows Z_SYNC_FLUSH, which ends in the first half of it.
 REST_OF_MARK = MARK[len(_STORED_NOTHING) :]
 _INTO_MARK = 3
+LEAST_APART = 256  # bytes of the blob
 END = b"\x03\0"  # a last block, with nothing in it
 
 
@@ -28,10 +29,17 @@ def is_announced(head: bytes | bytearray | memoryview) -> bool:
 
 
 class MarkFinder:
-    """Finds marks in a blob that comes in pieces, also those that lie across two."""
+    """Finds marks in a blob that comes in pieces, also those that lie across two.
 
-    def __init__(self) -> None:
+    Args:
+        least_apart: how many bytes behind a mark the next one begins, or is not taken for one: a
+            blob of nothing but marks would take its time.
+    """
+
+    def __init__(self, least_apart: int = LEAST_APART) -> None:
+        self._least_apart = least_apart
         self._before = b""
+        self._passed = 0  # bytes to come that are behind a mark
 
     def __repr__(self) -> str:
         return "<MarkFinder>"
@@ -39,18 +47,17 @@ class MarkFinder:
     def split(self, piece: bytes | bytearray | memoryview) -> Iterator[tuple[memoryview, bool]]:
         """Yield the piece in parts, and whether each ends with a mark."""
         view = memoryview(piece)
-        known = self._before
-        content = known + bytes(view)
-        start = end = 0
-        while (found := content.find(MARK, end)) >= 0:
+        known = len(self._before)
+        content = self._before + bytes(view)
+        start, look_from = 0, self._passed
+        while (found := content.find(MARK, look_from)) >= 0:
             end = found + len(MARK)
-            stop = end - len(known)
-            yield view[start:stop], True
-            start = stop
+            yield view[start : end - known], True
+            start, look_from = end - known, end + self._least_apart
         if start < len(view):
             yield view[start:], False
-        # What belongs to a mark that was found begins no other one.
-        self._before = content[max(end, len(content) - len(MARK) + 1) :]
+        self._before = content[max(look_from, len(content) - len(MARK) + 1) :]
+        self._passed = max(look_from - len(content), 0)
 
 
 def parts_of_marks(content: bytes) -> Iterator[bytes]:

@@ -12,7 +12,13 @@ from orasfs.staging.layerblob import compress_block
 from orasfs.tree.compression import open_decompressor
 from orasfs.tree.restarts import END, HEAD, MARK, MarkFinder, inflate, is_announced
 
-BLOCKS = [b"a" * 1000, os.urandom(5000), MARK * 50, os.urandom(300) + MARK, b"b" * 70_000]
+BLOCKS = [
+    os.urandom(400) + b"a" * 1000,
+    os.urandom(5000),
+    os.urandom(400) + MARK * 50,
+    os.urandom(300) + MARK,
+    os.urandom(400) + b"b" * 70_000,
+]
 BLOCKS += [os.urandom(9) + MARK * 2 + os.urandom(70_000) + MARK[:4], os.urandom(500) + MARK[:5]]
 _BYTES = st.sampled_from([b"\0", b"\xff", b"x", MARK, MARK[:5], MARK[3:]])
 
@@ -41,11 +47,13 @@ def test_what_looks_like_a_mark_in_a_file_is_none_in_the_blob() -> None:
         assert made.find(MARK) >= len(made) - len(MARK) - 5
 
 
-@given(st.lists(_BYTES, max_size=30), st.data())
-def test_marks_are_found_however_the_pieces_come(parts: list[bytes], data: st.DataObject) -> None:
+@given(st.lists(_BYTES, max_size=30), st.integers(0, 20), st.data())
+def test_marks_are_found_however_the_pieces_come(
+    parts: list[bytes], apart: int, data: st.DataObject
+) -> None:
     content = b"".join(parts)
     edges = sorted({0, len(content), *data.draw(st.lists(st.integers(0, len(content))))})
-    finder, at, found = MarkFinder(), 0, []
+    finder, at, found = MarkFinder(apart), 0, []
     made = b""
     for start, stop in itertools.pairwise(edges):
         for part, is_marked in finder.split(content[start:stop]):
@@ -55,7 +63,7 @@ def test_marks_are_found_however_the_pieces_come(parts: list[bytes], data: st.Da
     expected, place = [], content.find(MARK)
     while place >= 0:
         expected.append(place + len(MARK))
-        place = content.find(MARK, place + len(MARK))
+        place = content.find(MARK, place + len(MARK) + apart)
     assert made == content
     assert found == expected
 
