@@ -6,7 +6,7 @@ INVARIANT: no symlink is followed.
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def _directory(
     contents: dict[int, ContentKey],
 ) -> StagedDirectory:
     status = os.lstat(path)
-    _note_attributes(path, relative, attributes)
+    _note_attributes(path, relative, _names(path), attributes)
     entries: dict[str, StagedNode] = {}
     with os.scandir(path) as found:
         for entry in found:
@@ -92,22 +92,27 @@ def _leaf(
         return StagedSymlink(os.readlink(entry.path), status.st_mtime_ns)  # noqa: PTH115 - a string with surrogates
     if not stat.S_ISREG(status.st_mode):
         return StagedSpecial(_KINDS.get(stat.S_IFMT(status.st_mode), "special file"))
-    _note_attributes(entry.path, relative, attributes)
+    names = _names(entry.path)
+    _note_attributes(entry.path, relative, names, attributes)
     # Hard links have one content.
-    key = contents.setdefault(status.st_ino, _content(entry.path))
+    key = contents.get(status.st_ino)
+    if key is None:
+        key = contents[status.st_ino] = _content(entry.path, names)
     return StagedFile(key, status.st_size, stat.S_IMODE(status.st_mode), status.st_mtime_ns)
 
 
-def _content(path: str) -> ContentKey:
-    if LOWER not in _names(path):
+def _content(path: str, names: Sequence[str]) -> ContentKey:
+    if LOWER not in names:
         return Path(path)
     return LowerContent(os.fsdecode(os.getxattr(path, LOWER, follow_symlinks=False)))
 
 
-def _note_attributes(path: str, relative: str, attributes: dict[str, Mapping[str, str]]) -> None:
+def _note_attributes(
+    path: str, relative: str, names: Sequence[str], attributes: dict[str, Mapping[str, str]]
+) -> None:
     found = {
         name: os.getxattr(path, name, follow_symlinks=False).decode("utf-8", "surrogateescape")
-        for name in _names(path)
+        for name in names
         if name.startswith(settings.PREFIX)
     }
     if found:
