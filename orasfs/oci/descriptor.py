@@ -16,6 +16,7 @@ ANNOTATION_REF_NAME = "org.opencontainers.image.ref.name"
 ANNOTATION_UNPACK = "io.deis.oras.content.unpack"
 ANNOTATION_CONTENT_DIGEST = "io.deis.oras.content.digest"
 ANNOTATION_MODE = "io.orasfs.mode"
+ANNOTATION_INDEX = "io.orasfs.layer.index"  # the digest of the index that is published of a layer
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 

@@ -3,11 +3,12 @@
 Owns the form (docs/INDEX.md) and the checks. Whoever can push into a repository can publish an
 index, so nothing in one is believed that a tar could not say: names, places and sizes are checked
 as those of members, and the form is the one and only that a tar of these members gives. It names
-no content: what is a blob of its own in the cache has no digest here, so that no index can show
-what the cache has of others. Pure.
+no blobs: what is one of its own in the cache has no digest in the records, so that no index can
+show what the cache has of others. Digests of files are beside them, for who compares. Pure.
 
 INVARIANT: `decode` gives an index of which every walk ends, whose names fit into a directory, and
-whose files are in the tar, one behind the other; and chunks that are of the layer's blob.
+whose files are in the tar, one behind the other; and chunks that are of the layer's blob. It gives
+digests of files only if the layer's descriptor names this very index.
 """
 
 import hashlib
@@ -19,10 +20,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orasfs.errors import ContentRefused, InvalidContent
-from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.descriptor import ANNOTATION_INDEX, Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.tree.chunktable import CHUNK_BYTES, DIGEST_BYTES, MAX_CHUNK_BYTES, ChunkTable
 from orasfs.tree.compression import open_decompressor
+from orasfs.tree.filedigests import FileDigests
 from orasfs.tree.indexbuilder import MAX_TARGET_BYTES
 from orasfs.tree.layerindex import (
     BLOB_BYTES,
@@ -48,13 +50,13 @@ else:
 ARTIFACT_TYPE = "application/vnd.orasfs.layer-index.v1"
 MEDIA_TYPE = "application/vnd.orasfs.layer-index.v1+zstd"
 ANNOTATION_LAYER = "io.orasfs.index.layer"  # the digest of the layer that an index is of
-MAX_BYTES = 32 * 1024 * 1024  # uncompressed: about 400,000 files
+MAX_BYTES = 32 * 1024 * 1024  # uncompressed: 300,000 files, or 400,000 without digests
 MAX_COMPRESSED_BYTES = 16 * 1024 * 1024
 
 _MAGIC = b"ORASFSPX"
-_VERSION = 1
-# …; sha256 of the layer's blob and its size; lengths of index and table
-_HEADER = struct.Struct("<8sI32sQQQ")
+_VERSION = 2
+# …; sha256 of the layer's blob and its size; lengths of index, table and digests of files
+_HEADER = struct.Struct("<8sI32sQQQQ")
 _LEVEL = 9
 _MAX_FILE_BYTES = 2**62
 _FORM_AT = 10  # of a table of chunks
@@ -76,14 +78,18 @@ class Published:
         index: of the layer; none of its blobs has a digest.
         chunks: of the layer's tar.
         fingerprint: see `fingerprint`.
+        digests: of the files; None if there are none, or the artifact does not vouch for them.
     """
 
     index: LayerIndex
     chunks: ChunkTable
     fingerprint: bytes
+    digests: FileDigests | None = None
 
 
-def encode(index: bytes | memoryview, chunks: bytes, layer: Descriptor, root: str) -> bytes | None:
+def encode(
+    index: bytes | memoryview, chunks: bytes, layer: Descriptor, root: str, digests: bytes = b""
+) -> bytes | None:
     """Return the published form of an index; the same for the same layer.
 
     Args:
@@ -91,6 +97,8 @@ def encode(index: bytes | memoryview, chunks: bytes, layer: Descriptor, root: st
         chunks: the table of the layer's chunks, in its binary form.
         layer: of which they are.
         root: the directory that it is.
+        digests: of its files, as `orasfs.tree.filedigests` has them, if they are known. They are
+            left out where the whole would be too large with them.
 
     Returns: None if it is not to be published: it is too large, the layer is one that is not
         shown, or it cannot be read by parts.
@@ -103,9 +111,16 @@ def encode(index: bytes | memoryview, chunks: bytes, layer: Descriptor, root: st
     except ContentRefused:
         return None
     nameless = b"".join(_nameless(index))
-    digest = bytes.fromhex(layer.digest.hex)
-    head = _HEADER.pack(_MAGIC, _VERSION, digest, layer.size, len(nameless), len(chunks))
-    content = b"".join((head, nameless, chunks))
+    made = _compressed(layer, nameless, chunks, digests)
+    return _compressed(layer, nameless, chunks) if made is None and digests else made
+
+
+def _compressed(
+    layer: Descriptor, index: bytes, chunks: bytes, digests: bytes = b""
+) -> bytes | None:
+    digest, sizes = bytes.fromhex(layer.digest.hex), (len(index), len(chunks), len(digests))
+    head = _HEADER.pack(_MAGIC, _VERSION, digest, layer.size, *sizes)
+    content = b"".join((head, index, chunks, digests))
     if len(content) > MAX_BYTES:
         return None
     compressed: bytes = zstd.compress(content, _LEVEL)
@@ -122,20 +137,28 @@ def decode(published: bytes, layer: Descriptor, root: str) -> Published:
     content = memoryview(_inflate(published))
     if len(content) < _HEADER.size:
         raise InvalidContent("published index: truncated")
-    magic, version, digest, size, index_size, chunks_size = _HEADER.unpack_from(content)
+    magic, version, digest, size, *sizes = _HEADER.unpack_from(content)
     if (magic, version) != (_MAGIC, _VERSION):
         raise InvalidContent("published index: not one of this version")
     if (Digest("sha256", digest.hex()), size) != (layer.digest, layer.size):
         raise InvalidContent("published index: of another layer")
-    start = _HEADER.size + index_size
-    if start + chunks_size != len(content):
+    if _HEADER.size + sum(sizes) != len(content):
         raise InvalidContent("published index: truncated, or longer than its header says")
-    index = LayerIndex(content[_HEADER.size : start])
-    _check_records(index, content[_HEADER.size : start])
-    _check_names(index, content[_HEADER.size : start])
+    start = _HEADER.size + sizes[0]
+    records, stop = content[_HEADER.size : start], start + sizes[1]
+    index = LayerIndex(records)
+    _check_records(index, records)
+    _check_names(index, records)
     check_packed(index, root)
-    chunks = _read_chunks(bytes(content[start:]), index, layer)
-    return Published(index, chunks, fingerprint(content[_HEADER.size : start]))
+    chunks = _read_chunks(bytes(content[start:stop]), index, layer)
+    digests = FileDigests(index, content[stop:]) if sizes[2] else None
+    is_vouched = is_vouched_for(layer, Digest.of(published))
+    return Published(index, chunks, fingerprint(records), digests if is_vouched else None)
+
+
+def is_vouched_for(layer: Descriptor, index: Digest) -> bool:
+    """Tell whether a layer's descriptor says that this is the digest of its published index."""
+    return layer.annotations.get(ANNOTATION_INDEX) == str(index)
 
 
 def fingerprint(index: bytes | memoryview) -> bytes:

@@ -8,12 +8,13 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orasfs.oci.descriptor import Descriptor
+from orasfs.oci.descriptor import ANNOTATION_INDEX, Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.staging.layerblob import Compression, write_layer
 from orasfs.tree import publishedindex
 from orasfs.tree.chunktable import ChunkMaker
 from orasfs.tree.compression import open_decompressor
+from orasfs.tree.filedigests import FileHashes
 from orasfs.tree.layerindex import (
     BLOB_BYTES,
     ENTRY,
@@ -21,6 +22,7 @@ from orasfs.tree.layerindex import (
     HEADER,
     LENGTH,
     RECORD,
+    LayerIndex,
 )
 from orasfs.tree.tar import TarScanner
 from tests.support.archives import directory, files, link, pieces_of, tar_of
@@ -57,21 +59,36 @@ def described(blob: bytes) -> Descriptor:
 
 def indexed(blob: bytes) -> tuple[bytes, bytes]:
     """Return the index of a layer and the table of its chunks, in their binary forms."""
-    decompressor = open_decompressor(blob)
-    scanner, chunks = TarScanner(), ChunkMaker(blob)
+    index, table, _ = hashed(blob)
+    return index, table
+
+
+def hashed(blob: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the same, and the digests of the layer's files."""
+    decompressor, hashes = open_decompressor(blob), FileHashes()
+    scanner, chunks = TarScanner(hashes), ChunkMaker(blob)
     for piece in decompressor.feed(blob):
         chunks.take(decompressor.stream_start, piece)
         scanner.feed(piece)
     table = chunks.finish(len(blob))
     assert table is not None
-    return b"".join(scanner.sections()), table.to_bytes()
+    index = b"".join(scanner.sections())
+    return index, table.to_bytes(), hashes.in_order(LayerIndex(index))
 
 
-def published(blob: bytes) -> bytes:
-    """Return the published form of a layer's index."""
-    made = publishedindex.encode(*indexed(blob), described(blob), "docs")
+def published(blob: bytes, digests: bytes | None = None) -> bytes:
+    """Return the published form of a layer's index, with the digests of its files or others."""
+    index, table, found = hashed(blob)
+    found = found if digests is None else digests
+    made = publishedindex.encode(index, table, described(blob), "docs", found)
     assert made is not None
     return made
+
+
+def vouching(layer: Descriptor, index: bytes) -> Descriptor:
+    """Return a descriptor that names an index of its layer."""
+    named = {**layer.annotations, ANNOTATION_INDEX: str(Digest.of(index))}
+    return Descriptor(layer.media_type, layer.digest, layer.size, named)
 
 
 @dataclass
@@ -154,6 +171,7 @@ def changed(
     *,
     chunks: Callable[[bytearray], None] = lambda _: None,
     head: Callable[[bytearray], None] = lambda _: None,
+    digests: bytes = b"",
 ) -> bytes:
     """Return a published index that somebody has tampered with, and put together well."""
     index, table = indexed(blob)
@@ -161,18 +179,20 @@ def changed(
     parts.blobs = bytearray(len(parts.blobs))
     change(parts)
     chunks(other)
-    return assembled(parts.to_bytes(), bytes(other), described(blob), head)
+    return assembled(parts.to_bytes(), bytes(other), described(blob), head, digests)
 
 
 def assembled(
-    index: bytes, table: bytes, layer: Descriptor, head: Callable[[bytearray], None] | None = None
+    index: bytes,
+    table: bytes,
+    layer: Descriptor,
+    head: Callable[[bytearray], None] | None = None,
+    digests: bytes = b"",
 ) -> bytes:
     """Put an index together, whatever is in it."""
-    digest = bytes.fromhex(layer.digest.hex)
-    made = bytearray(
-        struct.pack("<8sI32sQQQ", b"ORASFSPX", 1, digest, layer.size, len(index), len(table))
-    )
+    digest, sizes = bytes.fromhex(layer.digest.hex), (len(index), len(table), len(digests))
+    made = bytearray(struct.pack("<8sI32sQQQQ", b"ORASFSPX", 2, digest, layer.size, *sizes))
     if head is not None:
         head(made)
-    compressed: bytes = zstd.compress(bytes(made) + index + table)
+    compressed: bytes = zstd.compress(bytes(made) + index + table + digests)
     return compressed

@@ -1,28 +1,36 @@
 """Published indexes: the same for the same layer, and refused wherever a tar would be."""
 
+import hashlib
+import io
+import os
 import struct
 import sys
+import tarfile
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orasfs.errors import InvalidContent
 from orasfs.oci.digest import Digest
 from orasfs.staging.layerblob import Compression
 from orasfs.tree import publishedindex
+from orasfs.tree.filedigests import DIGEST_BYTES, FileDigests, FileHashes
 from orasfs.tree.layerindex import RECORD, LayerIndex
-from orasfs.tree.publishedindex import decode, encode, fingerprint
-from tests.support.archives import Add, directory, file, link, tar_of
+from orasfs.tree.publishedindex import Published, decode, encode, fingerprint
+from orasfs.tree.tar import TarScanner
+from tests.support.archives import Add, directory, file, files, link, tar_of
 from tests.support.published import (
     FILES,
     Parts,
     changed,
     described,
+    hashed,
     indexed,
     packed,
     published,
+    vouching,
 )
 
 if sys.version_info >= (3, 14):
@@ -59,6 +67,92 @@ def test_same_layer_gives_the_same_bytes_whatever_is_known_of_its_blobs() -> Non
     parts.blobs = bytearray(b"\1" * len(parts.blobs))
     assert encode(parts.to_bytes(), table, LAYER, "docs") == encode(index, table, LAYER, "docs")
     assert fingerprint(parts.to_bytes()) == fingerprint(index)
+
+
+def _ordinal(found: Published, path: str) -> int:
+    ordinal = found.index.locate(path)
+    assert ordinal is not None
+    return ordinal
+
+
+def test_digests_of_files_are_told_by_an_index_that_the_layer_names() -> None:
+    made = published(BLOB)
+    found = decode(made, vouching(LAYER, made), "docs")
+    assert found.digests is not None
+    for path, content in FILES.items():
+        wanted = hashlib.sha256(content).digest()
+        assert found.digests.find(_ordinal(found, path)) == wanted
+    for path in ("docs", "docs/link"):
+        assert found.digests.find(_ordinal(found, path)) is None
+    assert found.fingerprint == decode(published(BLOB, b""), LAYER, "docs").fingerprint
+
+
+def test_digests_of_files_are_not_told_by_an_index_that_the_layer_does_not_name() -> None:
+    made = published(BLOB)
+    for layer in (LAYER, vouching(LAYER, made + b"x")):
+        assert decode(made, layer, "docs").digests is None
+
+
+def test_index_may_have_no_digests_of_files() -> None:
+    made = published(BLOB, b"")
+    found = decode(made, vouching(LAYER, made), "docs")
+    assert found.digests is None
+    assert found.index.locate("docs/small") is not None
+
+
+def test_digests_are_left_out_where_they_make_an_index_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare = published(BLOB, b"")
+    monkeypatch.setattr(publishedindex, "MAX_BYTES", len(zstd.decompress(bare)))
+    assert published(BLOB) == bare
+
+
+def _sparse_file(archive: tarfile.TarFile) -> None:
+    member = tarfile.TarInfo("docs/sparse")
+    member.size = 3
+    member.pax_headers = {"GNU.sparse.map": "2,3", "GNU.sparse.size": "9"}
+    archive.addfile(member, io.BytesIO(b"xyz"))
+
+
+def test_files_without_bytes_and_sparse_ones_have_no_digest() -> None:
+    large = file("docs/z", os.urandom(1_500_000))
+    adds = (directory("docs"), file("docs/a", b""), _sparse_file, file("docs/b", b"b"), large)
+    tar = tar_of(*adds)
+    blob = packed(tar=tar)
+    made = published(blob)
+    found = decode(made, vouching(described(blob), made), "docs")
+    assert found.digests is not None
+    digests = [found.digests.find(_ordinal(found, f"docs/{name}")) for name in ("a", "sparse")]
+    assert digests == [None, None]
+    wanted = hashlib.sha256(b"b").digest()
+    assert found.digests.find(_ordinal(found, "docs/b")) == wanted
+    wrong = changed(blob, digests=b"\1" * (4 * DIGEST_BYTES))
+    with pytest.raises(InvalidContent, match="a digest of file"):
+        decode(wrong, described(blob), "docs")
+
+
+@pytest.mark.parametrize("count", [-32, -1, 1, 32])
+def test_digests_that_are_not_as_many_as_files_are_refused(count: int) -> None:
+    size = len(hashed(BLOB)[2]) + count
+    with pytest.raises(InvalidContent, match="not as many digests"):
+        decode(changed(BLOB, digests=bytes(size)), LAYER, "docs")
+
+
+@given(st.lists(st.integers(0, 1_200_000), max_size=6), st.integers(1, 70_000))
+@settings(max_examples=25)
+def test_each_file_has_its_own_digest_however_its_bytes_come(sizes: list[int], step: int) -> None:
+    """Small and large files are counted apart from one another."""
+    content = {f"docs/{number}": bytes([number + 1]) * size for number, size in enumerate(sizes)}
+    tar, hashes = tar_of(directory("docs"), *files(content)), FileHashes()
+    scanner = TarScanner(hashes)
+    for start in range(0, len(tar), step):
+        scanner.feed(tar[start : start + step])
+    index = LayerIndex(scanner.finish())
+    found = FileDigests(index, hashes.in_order(index))
+    for path, each in content.items():
+        wanted = hashlib.sha256(each).digest() if each else None
+        assert found.find(index.locate(path) or 0) == wanted
 
 
 def test_other_members_have_another_fingerprint() -> None:
@@ -239,7 +333,7 @@ def test_table_of_more_chunks_than_there_can_be_is_refused_before_it_is_read() -
         decode(changed(BLOB, chunks=many), LAYER, "docs")
 
 
-@pytest.mark.parametrize("at", [0, 8, 12, 44, 52, 60])
+@pytest.mark.parametrize("at", [0, 8, 12, 44, 52, 60, 68])
 def test_header_of_another_layer_version_or_length_is_refused(at: int) -> None:
     def head(made: bytearray) -> None:
         made[at] ^= 1
