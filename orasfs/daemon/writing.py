@@ -133,19 +133,23 @@ class CachedIndexes:
         Raises:
             LocalFailure: the layer's blob cannot be read.
         """
-        digest = layer.digest
-        layers = self._cache.root / "orasfs" / "layers"
-        unpacked = open_unpacked(layers / digest.algorithm / digest.hex)
-        if unpacked is not None:
-            if unpacked.slab_fd >= 0:
-                os.close(unpacked.slab_fd)
-            if unpacked.chunks is None:
-                return None
-            return MadeIndex(unpacked.index.buffer, unpacked.chunks.to_bytes())
         path = self._cache.path_of(layer)
         if path is None:
+            return self._unpacked(layer.digest)
+        made = index_of(FileContent(partial(_open_blob, path), layer.size))
+        return made or self._unpacked(layer.digest)
+
+    def _unpacked(self, digest: Digest) -> MadeIndex | None:
+        """Return the index of a layer that is unpacked, without digests of its files."""
+        layers = self._cache.root / "orasfs" / "layers"
+        unpacked = open_unpacked(layers / digest.algorithm / digest.hex)
+        if unpacked is None:
             return None
-        return index_of(FileContent(partial(_open_blob, path), layer.size))
+        if unpacked.slab_fd >= 0:
+            os.close(unpacked.slab_fd)
+        if unpacked.chunks is None:
+            return None
+        return MadeIndex(unpacked.index.buffer, unpacked.chunks.to_bytes())
 
 
 def _open_blob(path: Path) -> BinaryIO:

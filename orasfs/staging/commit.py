@@ -7,11 +7,12 @@ INVARIANT: the tag moves in one request, the last one, from what was expected or
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import trio
 
@@ -26,7 +27,7 @@ from orasfs.errors import (
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
-from orasfs.oci.storage import BlobContent, Expectation, Target
+from orasfs.oci.storage import Expectation, Target
 from orasfs.staging import contents
 from orasfs.staging.attempt import Attempts, note_attempt, read_attempts
 from orasfs.staging.contents import (
@@ -37,20 +38,19 @@ from orasfs.staging.contents import (
     small_blob,
 )
 from orasfs.staging.layerblob import KnownBlock, know_no_block
-from orasfs.staging.layers import DirectoryLayer, FileLayer, PlannedLayer
+from orasfs.staging.layers import DirectoryLayer, FileLayer, PlannedLayer, vouching
 from orasfs.staging.manifest import small_blobs
 from orasfs.staging.manifestedit import KeptLayer
 from orasfs.staging.pack import PackSettings, Plan, plan
 from orasfs.staging.progress import BlobProgress, BlobState, Phase, Progress
 from orasfs.staging.revise import Base, plan_revision
+from orasfs.staging.surroundings import MakeIndex, Surroundings
 from orasfs.staging.tree import StagedDirectory, StagedFile, walk
-from orasfs.staging.upload import MountsFrom, Uploader, each
+from orasfs.staging.upload import Uploader, each
 
 logger = logging.getLogger(__name__)
 
 PACKERS = 2  # layers hashed or packed at once; gzip blocks are compressed side by side as well
-
-FetchKept = Callable[[Descriptor], Awaitable[BlobContent | None]]
 
 
 async def _nothing_granted() -> bool:
@@ -99,6 +99,7 @@ class Uploaded:
         before: earlier attempts to put a manifest of this draft.
         ask_again: brings what was taken for granted at the target and is missing there; tells
             whether anything was taken for granted.
+        indexes: those that packed layers vouch for, by layer; None where there can be none.
     """
 
     manifest: LocalBlob
@@ -106,29 +107,14 @@ class Uploaded:
     created_seconds: int
     before: Attempts | None = None
     ask_again: Callable[[], Awaitable[bool]] = field(default=_nothing_granted, repr=False)
+    indexes: Mapping[Digest, bytes | None] = field(
+        default_factory=lambda: MappingProxyType({}), repr=False
+    )
 
     @property
     def descriptor(self) -> Descriptor:
         """The manifest's media type, digest and size."""
         return self.manifest.descriptor
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a commit needs besides the draft and the target.
-
-    Attributes:
-        mounts_from: names repositories of the target's registry that may have a blob.
-        fetch_kept: returns the bytes of a layer of the base, from wherever the base is.
-        now: seconds since the epoch.
-        near_base: the base's manifest, if it is of the repository that is the target. As long as
-            it is there, so is what it names, and none of that is asked for.
-    """
-
-    mounts_from: MountsFrom
-    fetch_kept: FetchKept
-    now: Callable[[], int]
-    near_base: Digest | None = None
 
 
 async def upload(
@@ -250,6 +236,7 @@ class _Upload:
         self._uploader = Uploader(target, around.mounts_from)
         self._packers = trio.CapacityLimiter(PACKERS)
         self._blobs: list[LocalBlob] = []
+        self._indexes: dict[Digest, bytes | None] = {}
 
     async def run(self) -> Uploaded:
         raw, created, before = await self._bring_layers()
@@ -262,6 +249,7 @@ class _Upload:
             created,
             before,
             self._uploader.ask_again,
+            self._indexes,
         )
 
     async def _bring_layers(self) -> tuple[bytes, int, Attempts | None]:
@@ -331,7 +319,18 @@ class _Upload:
         async with self._packers:
             blob = await trio.to_thread.run_sync(self._make, job.layer)
         job.made = blob.descriptor
-        await self._bring_local(blob, job.progress)
+        works = [partial(self._bring_local, blob, job.progress)]
+        if isinstance(job.layer, DirectoryLayer) and self._around.make_index is not None:
+            works.append(partial(self._vouch, job, blob, self._around.make_index))
+        await each(works, lambda work: work())
+
+    async def _vouch(self, job: _Job, blob: LocalBlob, make_index: MakeIndex) -> None:
+        """Have the index of a packed layer made, while that is sent, and the layer name it."""
+        async with self._packers:
+            index = await trio.to_thread.run_sync(make_index, blob)
+        self._indexes[blob.descriptor.digest] = index
+        if index is not None:
+            job.made = vouching(blob.descriptor, Digest.of(index))
 
     def _make(self, layer: FileLayer | DirectoryLayer) -> LocalBlob:
         staged = self._staged

@@ -9,7 +9,7 @@ draft may be dropped.
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
@@ -259,7 +259,7 @@ class Committer:
             referrer = None
             if self._publisher is not None and not order.is_copy:
                 referrer = await self._publisher.prepare(uploaded, target, report.progress)
-            self._ready[draft.id] = _Ready(version, uploaded, referrer)
+            self._ready[draft.id] = _Ready(version, replace(uploaded, indexes={}), referrer)
             return
         name = order.tag or str(uploaded.descriptor.digest)
         expected = order.expected if order.tag else ANY
@@ -273,7 +273,8 @@ class Committer:
     ) -> tuple[bytes, Uploaded]:
         """Make and bring the blobs; if the artifact is its base still, also what refers to it."""
         version, staged = await trio.to_thread.run_sync(order.take)
-        around = order.surroundings(self._mounts_from(order), self._now)
+        make_index = self._publisher.make if self._publisher is not None else None
+        around = order.surroundings(self._mounts_from(order), self._now, make_index)
         uploaded = await upload(staged, target, around, report.progress)
         origin = order.origin
         if origin is None or not origin.with_referrers:

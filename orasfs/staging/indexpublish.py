@@ -1,11 +1,12 @@
 """Publishes the indexes of packed layers beside an artifact that was committed.
 
-Owns which layers have one published, where their indexes come from (the cache, or one pass over
-the blob that the commit has made), and the manifest that refers to the artifact. The form of
-an index is `orasfs.tree.publishedindex`.
+Owns which layers have one published, where their indexes come from (one pass over the blob that
+the commit has made, or the cache), and the manifest that refers to the artifact. An index that is
+made before the artifact's manifest is named there by its layer. The form of an index is
+`orasfs.tree.publishedindex`.
 
-INVARIANT: nothing here fails a commit, or changes what it puts: what cannot be published is a
-warning. The same artifact has the same referrer, and what is there is not sent again.
+INVARIANT: nothing here fails a commit: what cannot be published is a warning. The same artifact
+has the same referrer, and what is there is not sent again.
 """
 
 import logging
@@ -31,6 +32,8 @@ from orasfs.staging.progress import Progress
 from orasfs.staging.upload import Uploader
 from orasfs.tree.chunktable import ChunkMaker
 from orasfs.tree.compression import open_decompressor
+from orasfs.tree.filedigests import FileHashes
+from orasfs.tree.layerindex import LayerIndex
 from orasfs.tree.names import clean_title
 from orasfs.tree.publishedindex import ANNOTATION_LAYER, ARTIFACT_TYPE, MEDIA_TYPE, encode
 from orasfs.tree.tar import TarScanner
@@ -43,10 +46,14 @@ _READ_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class MadeIndex:
-    """An index of a layer, and the table of its chunks, in their binary forms."""
+    """An index of a layer, the table of its chunks, and digests of its files, in binary forms.
+
+    There are none where they were not made.
+    """
 
     index: bytes | memoryview = field(repr=False)
     chunks: bytes = field(repr=False)
+    digests: bytes = field(default=b"", repr=False)
 
 
 # Returns the index of a verified layer that is here, or was, if it can be had. Blocks.
@@ -86,6 +93,20 @@ class IndexPublisher:
     def __repr__(self) -> str:
         return f"<IndexPublisher from {self._least_bytes} bytes>"
 
+    def make(self, blob: LocalBlob) -> bytes | None:
+        """Return the index that is to be published of a layer that was packed, None for none.
+
+        Blocks; for a worker thread of trio.
+        """
+        layer = blob.descriptor
+        if layer.size <= self._least_bytes:
+            return None
+        try:
+            return self._make(layer, blob.content)
+        except OrasfsError as error:
+            logger.info("no index is made title=%s error=%s", layer.title, error)
+            return None
+
     async def prepare(
         self, uploaded: Uploaded, target: Target, progress: Progress
     ) -> IndexReferrer | None:
@@ -123,8 +144,11 @@ class IndexPublisher:
         uploader = Uploader(target, lambda _: ())
         named: list[Descriptor] = []
         for layer in self._layers(uploaded):
-            work = partial(self._make, layer, at_hand.get(layer.digest))
-            content = await trio.to_thread.run_sync(work)
+            if layer.digest in uploaded.indexes:
+                content = uploaded.indexes[layer.digest]
+            else:
+                work = partial(self._make, layer, at_hand.get(layer.digest))
+                content = await trio.to_thread.run_sync(work)
             if content is None:
                 progress.warnings += (f"{layer.title}: no index of it can be published",)
                 continue
@@ -155,11 +179,14 @@ class IndexPublisher:
         return [layer for layer in layers.values() if layer.size > self._least_bytes]
 
     def _make(self, layer: Descriptor, content: BlobContent | None) -> bytes | None:
-        """Return the published form of a layer's index, None if there is none. Blocks."""
-        made = self._find(layer)
+        """Return the published form of a layer's index, None if there is none. Blocks.
+
+        What is known may lack the digests of files, so that a pass is better.
+        """
+        made = None if content is None else index_of(content)
         published = None if made is None else _encode(made, layer)
-        if published is None and content is not None:
-            made = index_of(content)
+        if published is None:
+            made = self._find(layer)
             published = None if made is None else _encode(made, layer)
         return published
 
@@ -172,7 +199,8 @@ def index_of(content: BlobContent) -> MadeIndex | None:
     Raises:
         LocalFailure: it cannot be read.
     """
-    scanner = TarScanner()
+    hashes = FileHashes()
+    scanner = TarScanner(hashes)
     try:
         with translated("read a packed layer"), content.open() as blob:
             chunk = blob.read(_READ_BYTES)
@@ -186,14 +214,15 @@ def index_of(content: BlobContent) -> MadeIndex | None:
             decompressor.finish()
             table = chunks.finish(content.size)
         index = b"".join(scanner.sections())
+        digests = hashes.in_order(LayerIndex(index))
     except InvalidContent:
         return None
-    return None if table is None else MadeIndex(index, table.to_bytes())
+    return None if table is None else MadeIndex(index, table.to_bytes(), digests)
 
 
 def _encode(made: MadeIndex, layer: Descriptor) -> bytes | None:
     try:
-        return encode(made.index, made.chunks, layer, clean_title(layer.title))
+        return encode(made.index, made.chunks, layer, clean_title(layer.title), made.digests)
     except InvalidContent:  # the title of a base, or an index that is damaged
         return None
 

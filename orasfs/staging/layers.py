@@ -5,11 +5,12 @@ Source: oras-go's content/file/file.go (Add, descriptorFromFile, descriptorFromD
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orasfs.errors import InvalidInput
 from orasfs.oci.descriptor import (
     ANNOTATION_CONTENT_DIGEST,
+    ANNOTATION_INDEX,
     ANNOTATION_MODE,
     ANNOTATION_TITLE,
     ANNOTATION_UNPACK,
@@ -29,7 +30,10 @@ DIRECTORY_MEDIA_TYPES = {
 }
 _DEFAULT_MODE = 0o644
 _NO_DIGEST = Digest("sha256", "0" * 64)
-_OF_DIRECTORIES = frozenset({ANNOTATION_TITLE, ANNOTATION_UNPACK, ANNOTATION_CONTENT_DIGEST})
+# Those of directories that nobody but packing sets.
+OF_PACKING = frozenset(
+    {ANNOTATION_TITLE, ANNOTATION_UNPACK, ANNOTATION_CONTENT_DIGEST, ANNOTATION_INDEX}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,11 @@ class DirectoryLayer:
 PlannedLayer = KeptLayer | FileLayer | DirectoryLayer
 
 
+def vouching(layer: Descriptor, index: Digest) -> Descriptor:
+    """Return a packed layer's descriptor, with the digest of the index that is published of it."""
+    return replace(layer, annotations={**layer.annotations, ANNOTATION_INDEX: str(index)})
+
+
 def made_of_nothing(layer: PlannedLayer) -> KeptLayer | Descriptor:
     """Return what a manifest would have of the layer, with digests as long as those to come."""
     match layer:
@@ -118,7 +127,7 @@ def directory_layer(
         InvalidInput: the title is not Unicode, or an annotation is one that packing decides.
     """
     check_title(title)
-    taken = _OF_DIRECTORIES & annotations.keys()
+    taken = OF_PACKING & annotations.keys()
     if taken:
         raise InvalidInput(f"directory {title!r}: annotation {min(taken)} is set by packing")
     media_type = media_type or DIRECTORY_MEDIA_TYPES[compression]

@@ -19,7 +19,7 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.reference import qualify
 from orasfs.oci.storage import ANY, BlobContent, Expectation
 from orasfs.staging.capture import LowerContent
-from orasfs.staging.commit import FetchKept, Staged, Surroundings
+from orasfs.staging.commit import Staged
 from orasfs.staging.contents import OpenContent
 from orasfs.staging.copying import Origin
 from orasfs.staging.draft import CONFIG, METADATA, TREE, Draft
@@ -27,6 +27,7 @@ from orasfs.staging.fingerprint import fingerprint
 from orasfs.staging.pack import PackSettings
 from orasfs.staging.revise import Base
 from orasfs.staging.settings import ARTIFACT_TYPE
+from orasfs.staging.surroundings import FetchKept, MakeIndex, Surroundings
 from orasfs.staging.tree import ContentKey
 from orasfs.staging.upload import MountsFrom
 
@@ -78,9 +79,11 @@ class Order:
         name = f"{self.registry}{'/' if self.repository else ''}{self.repository}"
         return f"{name}:{tag}" if tag else name
 
-    def surroundings(self, mounts_from: MountsFrom, now: Callable[[], int]) -> Surroundings:
+    def surroundings(
+        self, mounts_from: MountsFrom, now: Callable[[], int], make_index: MakeIndex | None = None
+    ) -> Surroundings:
         """Return what a commit needs besides the content and the target."""
-        return Surroundings(mounts_from, self.fetch_kept, now, self.near_base)
+        return Surroundings(mounts_from, self.fetch_kept, now, self.near_base, make_index)
 
 
 Preparation = Callable[[Draft], Awaitable[Order]]

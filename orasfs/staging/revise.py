@@ -10,15 +10,15 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from orasfs.errors import ContentRefused
-from orasfs.oci.descriptor import (
-    ANNOTATION_CONTENT_DIGEST,
-    ANNOTATION_TITLE,
-    ANNOTATION_UNPACK,
-    Descriptor,
-)
+from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.manifest import Manifest
 from orasfs.staging.layerblob import Compression
-from orasfs.staging.layers import DIRECTORY_MEDIA_TYPES, PlannedLayer, file_layer
+from orasfs.staging.layers import (
+    DIRECTORY_MEDIA_TYPES,
+    OF_PACKING,
+    PlannedLayer,
+    file_layer,
+)
 from orasfs.staging.manifestedit import KeptLayer
 from orasfs.staging.pack import (
     PackSettings,
@@ -41,7 +41,6 @@ from orasfs.staging.tree import (
 from orasfs.tree.names import clean_title
 
 _COMPRESSIONS = {media_type: kind for kind, media_type in DIRECTORY_MEDIA_TYPES.items()}
-_OF_PACKING = frozenset({ANNOTATION_TITLE, ANNOTATION_UNPACK, ANNOTATION_CONTENT_DIGEST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +186,7 @@ def _repacked(
     }
     media_type = settings.media_types.get(place.path, place.layer.media_type)
     annotations = {
-        key: value for key, value in place.layer.annotations.items() if key not in _OF_PACKING
+        key: value for key, value in place.layer.annotations.items() if key not in OF_PACKING
     }
     annotations.update(settings.layer_annotations.get(place.path, {}))
     return packed_layer(

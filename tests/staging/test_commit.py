@@ -23,12 +23,13 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import MAX_MANIFEST_BYTES, Manifest, parse_document
 from orasfs.oci.storage import ANY, BlobContent, Expectation
 from orasfs.staging import contents
-from orasfs.staging.commit import FetchKept, Staged, Surroundings, Uploaded, put, upload
+from orasfs.staging.commit import Staged, Uploaded, put, upload
 from orasfs.staging.contents import BytesContent
 from orasfs.staging.manifest import ManifestFields, config_descriptor
 from orasfs.staging.pack import PackSettings
 from orasfs.staging.progress import BlobState, Phase, Progress
 from orasfs.staging.revise import Base
+from orasfs.staging.surroundings import FetchKept, Surroundings
 from orasfs.staging.tree import StagedDirectory
 from tests.fakes.target import MemoryTarget
 from tests.support.golden import golden_tags

@@ -15,10 +15,11 @@ from orasfs.errors import OrasfsError, Unauthorized
 from orasfs.registry.client import RemoteRegistry
 from orasfs.registry.retry import RetryPolicy
 from orasfs.registry.settings import RegistrySettings
-from orasfs.staging.commit import Staged, Surroundings
+from orasfs.staging.commit import Staged
 from orasfs.staging.order import fetch_nothing, open_staged
 from orasfs.staging.pack import PackSettings
 from orasfs.staging.progress import Progress
+from orasfs.staging.surroundings import Surroundings
 from orasfs.staging.tree import StagedDirectory
 from tests.fakes.pushable import PushableRegistry
 from tests.support.loopback import Exchange

@@ -1,19 +1,24 @@
 """Indexes of packed layers, published beside what is committed: which, how often, at no cost."""
 
+import errno
+import hashlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import trio
 
-from orasfs.errors import TooLarge
-from orasfs.oci.descriptor import Descriptor
+from orasfs.errors import LocalFailure, TooLarge
+from orasfs.oci.descriptor import ANNOTATION_INDEX, Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
+from orasfs.oci.storage import BlobContent
 from orasfs.staging import indexpublish
+from orasfs.staging.commit import Uploaded
 from orasfs.staging.committer import Committer
-from orasfs.staging.contents import BytesContent, StreamContent
+from orasfs.staging.contents import BytesContent, StreamContent, small_blob
 from orasfs.staging.copying import Origin
 from orasfs.staging.draft import Draft
 from orasfs.staging.draftrecord import BaseReference, DraftKey
@@ -22,6 +27,7 @@ from orasfs.staging.indexpublish import IndexPublisher, MadeIndex, index_of
 from orasfs.staging.layerblob import Compression
 from orasfs.staging.order import Order, make_order
 from orasfs.staging.pack import PackSettings
+from orasfs.staging.progress import Progress
 from orasfs.tree.publishedindex import ANNOTATION_LAYER, ARTIFACT_TYPE, decode
 from tests.fakes.keeper import MemoryKeeper
 from tests.fakes.source import MemorySource
@@ -110,26 +116,71 @@ async def test_commit_publishes_the_index_of_each_large_directory(
     docs, small = artifact.layers
     assert index.annotations == {ANNOTATION_LAYER: str(docs.digest)}
     assert small.size < LEAST < docs.size
+    assert docs.annotations[ANNOTATION_INDEX] == str(index.digest)
+    assert ANNOTATION_INDEX not in small.annotations
     found = decode(world.repository.blobs[index.digest], docs, "docs")
+    assert found.digests is not None
     for path, content in CONTENT.items():
         ordinal = found.index.locate(f"docs/{path}")
         assert ordinal is not None
         assert found.index.member(ordinal).size == len(content)
+        assert found.digests.find(ordinal) == hashlib.sha256(content).digest()
     assert [warning for warning in world.warnings() if "index" in warning] == []
     world.store.close()
 
 
-async def test_artifact_is_the_same_with_and_without(tmp_path: Path) -> None:
-    digests = set()
-    for name in ("with", "without"):
-        world = World(tmp_path / name)
-        if name == "without":
-            world.publisher = None
-        committed = await world.new_committer().commit(world.draft())
-        digests.add(committed)
-        assert len(world.referrers()) == (name == "with")
-        world.store.close()
-    assert len(digests) == 1
+async def _artifact(root: Path, *, is_published: bool) -> tuple[Manifest, World]:
+    world = World(root)
+    if not is_published:
+        world.publisher = None
+    committed = await world.new_committer().commit(world.draft())
+    world.store.close()
+    assert committed is not None
+    artifact = parse_document(world.repository.manifests[committed.digest][0])
+    assert isinstance(artifact, Manifest)
+    return artifact, world
+
+
+async def test_artifact_differs_only_in_that_it_names_the_index(tmp_path: Path) -> None:
+    without, bare = await _artifact(tmp_path / "without", is_published=False)
+    assert not bare.referrers()
+    assert all(ANNOTATION_INDEX not in layer.annotations for layer in without.layers)
+    published, _ = await _artifact(tmp_path / "with", is_published=True)
+    again, world = await _artifact(tmp_path / "again", is_published=True)
+    assert published.raw == again.raw, "the same tree, the same manifest"
+    named = published.layers[0].annotations[ANNOTATION_INDEX]
+    assert [index.digest for index in world.referrers()[0].layers] == [Digest.parse(named)]
+    text = published.raw.replace(f'"{ANNOTATION_INDEX}":"{named}",'.encode(), b"")
+    assert text == without.raw
+
+
+async def test_index_is_made_once_and_before_the_manifest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def make(content: BlobContent) -> MadeIndex | None:
+        made.append(content.size)
+        return index_of(content)
+
+    monkeypatch.setattr(indexpublish, "index_of", make)
+    await world.committer.commit(world.draft())
+    assert len(made) == 1
+
+
+async def test_blob_that_cannot_be_read_again_has_no_index(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_content: object) -> None:
+        raise LocalFailure("damaged", errno.EIO)
+
+    monkeypatch.setattr(indexpublish, "index_of", fail)
+    descriptor = await world.committer.commit(world.draft())
+    assert descriptor is not None
+    artifact = parse_document(world.repository.manifests[descriptor.digest][0])
+    assert isinstance(artifact, Manifest)
+    assert all(ANNOTATION_INDEX not in layer.annotations for layer in artifact.layers)
+    assert "docs: no index of it can be published" in world.warnings()
 
 
 async def test_committing_the_same_again_sends_nothing(world: World) -> None:
@@ -244,25 +295,27 @@ async def test_draft_without_a_tag_has_its_index_put_when_it_gets_one(world: Wor
     assert world.repository.counts == {"push_manifest": 2, "resolve": 1}
 
 
-async def test_index_that_is_known_is_not_made_again(
+async def test_index_that_is_known_is_published_of_a_layer_that_is_not_at_hand(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draft = world.draft()
-    await world.committer.commit(draft)
-    draft.is_committing = False
+    committed = await world.committer.commit(world.draft())
+    assert committed is not None
     (referrer,) = world.referrers()
     layer = Digest.parse(referrer.layers[0].annotations[ANNOTATION_LAYER])
-    content = world.repository.blobs[layer]
-
-    made = await trio.to_thread.run_sync(index_of, BytesContent(content))
+    content = BytesContent(world.repository.blobs[layer])
+    made = await trio.to_thread.run_sync(index_of, content)
     assert made is not None
-    world.known[layer] = made
     monkeypatch.setattr(indexpublish, "index_of", lambda _: pytest.fail("it is known"))
-    again = world.repository.manifests.copy()
-    world.repository.manifests.clear()
-    world.repository.tags.clear()
-    await world.committer.commit(draft)
-    assert world.repository.manifests == again
+    raw, media_type = world.repository.manifests[committed.digest]
+    manifest = small_blob(Descriptor(media_type, Digest.of(raw), len(raw)), raw)
+    publisher = IndexPublisher(world.find, LEAST)
+    for digests in (made.digests, b""):
+        world.known[layer] = replace(made, digests=digests)
+        uploaded = Uploaded(manifest, (), EPOCH)
+        found = await publisher.prepare(uploaded, world.repository, Progress())
+        assert found is not None
+        is_same = found.manifest.descriptor.digest == Digest.of(referrer.raw)
+        assert is_same == bool(digests), "without digests it is another index"
 
 
 async def test_copy_has_no_index_but_what_it_was_copied_with(

@@ -153,8 +153,9 @@ def test_annotations_of_a_file_may_give_it_another_title() -> None:
     assert layer.descriptor(DIGEST).title == "g"
 
 
-def test_annotations_that_packing_decides_cannot_be_given_to_a_directory() -> None:
-    settings = PackSettings(layer_annotations={"d": {"io.deis.oras.content.unpack": "false"}})
+@pytest.mark.parametrize("name", ["io.deis.oras.content.unpack", "io.orasfs.layer.index"])
+def test_annotations_that_packing_decides_cannot_be_given_to_a_directory(name: str) -> None:
+    settings = PackSettings(layer_annotations={"d": {name: "false"}})
     with pytest.raises(InvalidInput, match="set by packing"):
         plan(StagedDirectory({"d": StagedDirectory()}), settings)
 

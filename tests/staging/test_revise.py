@@ -5,7 +5,12 @@ from pathlib import Path
 import pytest
 
 from orasfs.errors import InvalidInput
-from orasfs.oci.descriptor import ANNOTATION_CONTENT_DIGEST, ANNOTATION_MODE, Descriptor
+from orasfs.oci.descriptor import (
+    ANNOTATION_CONTENT_DIGEST,
+    ANNOTATION_INDEX,
+    ANNOTATION_MODE,
+    Descriptor,
+)
 from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest, parse_document
 from orasfs.staging.layerblob import Compression
@@ -32,7 +37,8 @@ def _layer(title: str, media_type: str = "text/plain", **annotations: str) -> De
 
 
 def _packed(title: str, media_type: str = "application/vnd.acme+tar") -> Descriptor:
-    return _layer(title, media_type, **{_UNPACK: "true", ANNOTATION_CONTENT_DIGEST: "sha256:00"})
+    of_packing = {ANNOTATION_CONTENT_DIGEST: "sha256:00", ANNOTATION_INDEX: "sha256:11"}
+    return _layer(title, media_type, **{_UNPACK: "true", **of_packing})
 
 
 def _base(*layers: Descriptor, unchanged: Iterable[int] = ()) -> Base:
@@ -115,6 +121,7 @@ def test_changed_layer_keeps_its_type_and_annotations() -> None:
     assert isinstance(directory, DirectoryLayer)
     assert file.media_type == "text/x"
     assert file.annotations == {"org.opencontainers.image.title": "f", "note": "n"}
+    assert not directory.annotations
     assert directory.media_type == "application/vnd.acme+tar"
 
 

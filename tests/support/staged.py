@@ -10,12 +10,13 @@ import trio
 from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import Expectation, Target
-from orasfs.staging.commit import Staged, Surroundings, Uploaded, conclude, upload
+from orasfs.staging.commit import Staged, Uploaded, conclude, upload
 from orasfs.staging.layerblob import write_layer
 from orasfs.staging.layers import DirectoryLayer, FileLayer
 from orasfs.staging.manifestedit import KeptLayer
 from orasfs.staging.pack import Plan
 from orasfs.staging.progress import Progress
+from orasfs.staging.surroundings import Surroundings
 from orasfs.staging.tree import (
     StagedDirectory,
     StagedFile,
