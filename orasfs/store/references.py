@@ -1,4 +1,4 @@
-"""What was last heard of names: which digest a tag had, which tags a repository had.
+"""What was last heard of names: digests of tags, tags of repositories, layers of directories.
 
 Owns references.sqlite in the cache, so that after a remount with the registry down what was seen
 can still be read. A wrong or missing answer costs only that: the file may be lost, damaged or not
@@ -35,6 +35,25 @@ CREATE TABLE IF NOT EXISTS tags (
 CREATE TABLE IF NOT EXISTS tag_lists (
     registry TEXT NOT NULL, repository TEXT NOT NULL, names TEXT NOT NULL,
     PRIMARY KEY (registry, repository)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS layers (
+    registry TEXT NOT NULL, repository TEXT NOT NULL, title TEXT NOT NULL, digest TEXT NOT NULL,
+    seen INTEGER NOT NULL,
+    PRIMARY KEY (registry, repository, title, digest)) WITHOUT ROWID;
+"""
+_LAYERS = 8  # that are kept of a title
+_LATEST_LAYERS = """
+SELECT digest FROM layers WHERE registry = ? AND repository = ? AND title = ?
+ORDER BY seen DESC LIMIT 8
+"""
+_SEEN_LAYER = """
+INSERT OR REPLACE INTO layers VALUES (?1, ?2, ?3, ?4, (
+    SELECT COALESCE(MAX(seen), 0) + 1 FROM layers
+    WHERE registry = ?1 AND repository = ?2 AND title = ?3))
+"""
+_OLD_LAYERS = """
+DELETE FROM layers WHERE registry = ?1 AND repository = ?2 AND title = ?3 AND digest NOT IN (
+    SELECT digest FROM layers WHERE registry = ?1 AND repository = ?2 AND title = ?3
+    ORDER BY seen DESC LIMIT 8)
 """
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -46,6 +65,7 @@ class References:
         self._path = path
         self._tags: dict[tuple[str, str, str], Descriptor] = {}
         self._lists: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._layers: dict[tuple[str, str, str], tuple[Digest, ...]] = {}
         self._connection = self._connect()
 
     def __repr__(self) -> str:
@@ -158,6 +178,26 @@ class References:
         self._execute(
             "DELETE FROM tag_lists WHERE registry = ? AND repository = ?", (registry, repository)
         )
+
+    def layers(self, registry: str, repository: str, title: str) -> tuple[Digest, ...]:
+        """Return the layers that a packed directory had, the latest seen first; at most 8."""
+        key = (registry, repository, title)
+        rows = self._guarded(lambda connection: connection.execute(_LATEST_LAYERS, key).fetchall())
+        found = dict.fromkeys(self._layers.get(key, ()))
+        for row in rows or ():
+            with contextlib.suppress(InvalidName):
+                found[Digest.parse(str(row[0]))] = None
+        return tuple(found)[:_LAYERS]
+
+    def remember_layer(self, registry: str, repository: str, title: str, digest: Digest) -> None:
+        """Keep that a packed directory was seen with a layer."""
+        key = (registry, repository, title)
+        known = self.layers(*key)
+        if known[:1] == (digest,):
+            return
+        self._layers[key] = tuple(dict.fromkeys((digest, *known)))[:_LAYERS]
+        self._execute(_SEEN_LAYER, (*key, str(digest)))
+        self._execute(_OLD_LAYERS, key)
 
     def close(self) -> None:
         """Close the file. Harmless twice; answers of this mount stay known."""

@@ -37,6 +37,7 @@ from orasfs.store.content.room import Room
 from orasfs.store.fetching.blobs import Blobs
 from orasfs.store.fetching.passing import Passing
 from orasfs.store.fetching.readers import FileReader, open_inline
+from orasfs.store.layerhistory import LayerHistory
 from orasfs.store.layout import InPlace
 from orasfs.store.outage import Outage
 from orasfs.store.packed.indexedlayers import IndexedLayers
@@ -80,6 +81,8 @@ class CachedRepository:
         self._name = name
         self._outage = outage
         self._is_local = isinstance(source, InPlace)
+        history = LayerHistory(shared.references, registry, name)
+        self._history = None if self._is_local else history
         # Listings under way: the token of the next page -> the names before it.
         self._listings: LRUCache[str, tuple[str, ...]] = LRUCache(_MAX_LISTINGS)
         self._referrers: LRUCache[Digest, tuple[Descriptor, ...]] = LRUCache(_MAX_REFERRERS)
@@ -180,11 +183,11 @@ class CachedRepository:
 
     def layer_now(self, layer: PackedLayer) -> Layer | None:
         """Return the layer if its index is at hand; see `tree.layers.LayerOpener`."""
-        return self._shared.layers.layer_now(layer, self._source)
+        return self._shared.layers.layer_now(layer, self._source, self._history)
 
     async def begin_layer(self, layer: PackedLayer) -> PassingLayer:
         """Begin to unpack a layer; see `tree.layers.LayerOpener`."""
-        return await self._shared.layers.begin_layer(layer, self._source)
+        return await self._shared.layers.begin_layer(layer, self._source, self._history)
 
     async def peek_layer(self, layer: PackedLayer) -> Member | None:
         """Look at the head of a layer; see `tree.layers.LayerOpener`."""
@@ -193,7 +196,7 @@ class CachedRepository:
     async def open_layer(self, layer: PackedLayer) -> Layer:
         """Fetch, verify and unpack a layer; see `tree.layers.LayerOpener`."""
         self._note_origin(layer.descriptor)
-        return await self._shared.layers.open_layer(layer, self._source)
+        return await self._shared.layers.open_layer(layer, self._source, self._history)
 
     async def complete_layer(self, layer: PackedLayer) -> Layer:
         """Fetch, verify and unpack a layer, even if it can be read by parts; the disk has it then.
@@ -202,7 +205,7 @@ class CachedRepository:
             OrasfsError: as `open_layer`, or there is no room to keep it.
         """
         self._note_origin(layer.descriptor)
-        opened = await self._shared.layers.open_whole(layer, self._source)
+        opened = await self._shared.layers.open_whole(layer, self._source, self._history)
         await self._shared.blobs.settle(layer.descriptor.digest)
         return opened
 

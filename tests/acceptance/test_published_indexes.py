@@ -83,6 +83,50 @@ def test_new_machine_reads_one_file_without_the_rest(front: Front, tmp_path: Pat
 
 
 @pytest.mark.registry
+def test_reader_of_one_version_fetches_what_changed_in_the_next(
+    front: Front, tmp_path: Path
+) -> None:
+    with mount(front.host, tmp_path / "a", "index=publish") as first:
+        tag = first.path / "team/versions:v1"
+        fill(tag)
+        before = {path.name: path.read_bytes() for path in (tag / "docs").iterdir()}
+        orasfs("commit", "-q", tag)
+        named = _layer(tag)["io.orasfs.layer.index"]
+        with mount(front.host, tmp_path / "b") as second:
+            orasfs("fetch", "-q", second.path / "team/versions/v1")
+        orasfs("edit", tag)
+        (tag / "docs/07").write_bytes(os.urandom(FILE_BYTES))
+        (tag / "docs/new").write_bytes(b"new")
+        (tag / "docs/00").unlink()
+        assert "warning" not in orasfs("commit", "-q", tag).stderr
+        assert _layer(tag)["io.orasfs.layer.index"] != named
+        content = {path.name: path.read_bytes() for path in (tag / "docs").iterdir()}
+    assert sum(before.get(name) != each for name, each in content.items()) == 2
+    front.forget_requests()
+    with mount(front.host, tmp_path / "b") as second:
+        docs = second.path / "team/versions/v1/docs"
+        assert {path.name: path.read_bytes() for path in docs.iterdir()} == content
+        # Chunks of a MiB or less have the file that changed in them, and its neighbours.
+        assert front.bytes_sent < WHOLE * 2 // 3
+        assert xattr(docs / "03", "verified") == "false"
+        orasfs("fetch", "-q", second.path / "team/versions/v1")
+        assert xattr(docs / "03", "verified") == "true"
+        assert (docs / "03").read_bytes() == content["03"]
+    front.forget_requests()
+    with mount(front.host, tmp_path / "c") as third:
+        docs = third.path / "team/versions/v1/docs"
+        assert {path.name: path.read_bytes() for path in docs.iterdir()} == content
+        assert front.bytes_sent > WHOLE * 9 // 10, "it has no earlier version"
+
+
+def _layer(artifact: Path) -> dict[str, str]:
+    """Return the annotations of the only layer."""
+    (layer,) = json.loads((artifact / ".oras/manifest.json").read_bytes())["layers"]
+    annotations: dict[str, str] = layer["annotations"]
+    return annotations
+
+
+@pytest.mark.registry
 def test_who_wants_no_published_index_asks_for_none(front: Front, tmp_path: Path) -> None:
     with mount(front.host, tmp_path / "a", "index=publish") as first:
         draft = first.path / "team/unwanted:v1"

@@ -41,6 +41,41 @@ def test_what_was_forgotten_stays_forgotten(tmp_path: Path) -> None:
     second.close()
 
 
+def test_layers_of_a_title_are_known_after_reopening_the_latest_first(tmp_path: Path) -> None:
+    path = tmp_path / "references.sqlite"
+    digests = [Digest.of(bytes([number])) for number in range(10)]
+    first = References(path)
+    for digest in (*digests, digests[4], digests[4]):
+        first.remember_layer("host", "a", "docs", digest)
+    first.remember_layer("host", "b", "docs", digests[0])
+    wanted = tuple(digests[number] for number in (4, 9, 8, 7, 6, 5, 3, 2))
+    assert first.layers("host", "a", "docs") == wanted
+    first.close()
+    assert first.layers("host", "a", "docs") == wanted
+    second = References(path)
+    assert second.layers("host", "a", "docs") == wanted
+    assert second.layers("host", "b", "docs") == (digests[0],)
+    for other in (("host", "a", "other"), ("else", "a", "docs"), ("host", "c", "docs")):
+        assert second.layers(*other) == ()
+    second.remember_layer("host", "a", "docs", digests[0])
+    assert second.layers("host", "a", "docs") == (digests[0], *wanted[:7])
+    second.close()
+
+
+def test_layer_that_is_the_latest_is_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "references.sqlite"
+    first, second = References(path), References(path)
+    first.remember_layer("host", "a", "docs", ONE.digest)
+    changes = first._connection.total_changes if first._connection else 0
+    first.remember_layer("host", "a", "docs", ONE.digest)
+    assert changes
+    assert first._connection
+    assert first._connection.total_changes == changes
+    assert second.layers("host", "a", "docs") == (ONE.digest,)
+    first.close()
+    second.close()
+
+
 def test_repositories_are_those_with_a_tag_or_a_list_that_is_not_empty(tmp_path: Path) -> None:
     path = tmp_path / "references.sqlite"
     first = References(path)

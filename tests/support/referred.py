@@ -12,7 +12,7 @@ from orasfs.tree.node import PackedLayer
 from orasfs.tree.publishedindex import ANNOTATION_LAYER, ARTIFACT_TYPE, MEDIA_TYPE
 from tests.fakes.source import MemorySource
 from tests.support.caches import content
-from tests.support.published import FILES, TAR, packed, published
+from tests.support.published import FILES, TAR, packed, published, vouching
 
 BLOBS = {compression: packed(compression) for compression in Compression}
 BLOB = BLOBS[Compression.GZIP]
@@ -67,23 +67,32 @@ def refer(
     return blob
 
 
-def publish(blob: bytes = BLOB, index: bytes | None = None) -> Published:
-    """Put a layer, and what is published as its index, into a new source."""
-    source = MemorySource()
+def publish(
+    blob: bytes = BLOB,
+    index: bytes | None = None,
+    *,
+    source: MemorySource | None = None,
+    tar: bytes = TAR,
+    is_vouched: bool = False,
+) -> Published:
+    """Put a layer, and what is published as its index, into a source."""
+    source = source or MemorySource()
+    index = published(blob) if index is None else index
     descriptor = source.add_blob(blob)
+    if is_vouched:
+        descriptor = vouching(descriptor, index)
     manifest = source.add_manifest(
         json.dumps(
             {
                 "schemaVersion": 2,
                 "mediaType": mediatype.OCI_MANIFEST,
                 "config": _json(EMPTY),
-                "layers": [_json(descriptor)],
+                "layers": [_json(descriptor, **descriptor.annotations)],
             }
         ).encode()
     )
-    layer = PackedLayer(descriptor, "docs", Digest.of(TAR), manifest=manifest.digest)
-    made = refer(source, manifest, descriptor, published(blob) if index is None else index)
-    return Published(source, layer, made)
+    layer = PackedLayer(descriptor, "docs", Digest.of(tar), manifest=manifest.digest)
+    return Published(source, layer, refer(source, manifest, descriptor, index))
 
 
 async def check(repository: CachedRepository, layer: PackedLayer, *names: str) -> None:

@@ -2,46 +2,69 @@
 
 Owns the rules when a published index is used: for a layer over the size up to which everything is
 verified before it is shown, from where parts of it might be served unverified, and if nothing else
-is known of it here. All else is `orasfs.store.packed.layers`, which this stands in front of.
+is known of it here; and that such a layer has files in common only with what its `History` names.
+All else is `orasfs.store.packed.layers`, which this stands in front of.
 
 INVARIANT: once a published index was shown in this mount, the layer itself is shown in its place
 only if it has the same members in the same places: inodes are numbers of members. If it has not,
-the layer is shown to no one any more.
+the layer is shown to no one any more. What is shown by an index that an artifact vouches for is
+shown so to none that does not, nor in another repository.
 """
 
 import copy
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import trio
 from cachetools import LRUCache
 
 from orasfs.aio import SingleFlight
 from orasfs.errors import ContentMismatch
+from orasfs.oci.descriptor import ANNOTATION_INDEX
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStreamer
 from orasfs.store.content.cas import ContentStore
 from orasfs.store.fetching.counters import Counters
 from orasfs.store.layout import InPlace
 from orasfs.store.options import CacheOptions, Verify
+from orasfs.store.packed.donors import find_donors
 from orasfs.store.packed.layers import LayerStore
 from orasfs.store.packed.openlayer import OpenLayer, PassingLayer
 from orasfs.store.packed.parts import Parts
 from orasfs.store.packed.publishedindexes import FILE_NAME, PublishedIndexes
 from orasfs.store.packed.publishedlayer import PublishedLayer
 from orasfs.store.packed.rangedlayer import RangedLayer, Ranging
+from orasfs.store.packed.sharedfiles import Donor, SharedFiles
 from orasfs.store.packed.verdicts import key_of
 from orasfs.tree.layerindex import Member
 from orasfs.tree.node import PackedLayer
-from orasfs.tree.publishedindex import fingerprint
+from orasfs.tree.publishedindex import Published, fingerprint
 
 logger = logging.getLogger(__name__)
 
 _RECENT_BYTES = 64 * 1024 * 1024  # of indexes, which are in memory
+
+
+class History(Protocol):
+    """What a repository's directories had; one for each repository."""
+
+    @property
+    def origin(self) -> Hashable:
+        """What tells the repository from others."""
+        ...
+
+    def note(self, layer: PackedLayer) -> None:
+        """Remember that a directory has a layer; returns at once."""
+        ...
+
+    def earlier(self, layer: PackedLayer) -> Sequence[Digest]:
+        """Return the other layers that the layer's directory had."""
+        ...
 
 
 class IndexedLayers:
@@ -90,29 +113,38 @@ class IndexedLayers:
         return f"<IndexedLayers {len(self._alive)} published, {self._layers!r}>"
 
     def layer_now(
-        self, layer: PackedLayer, source: BlobStreamer | None = None
+        self,
+        layer: PackedLayer,
+        source: BlobStreamer | None = None,
+        history: History | None = None,
     ) -> OpenLayer | PublishedLayer | None:
         """Return the layer if it is known and was found good, without waiting; else None."""
         digest = layer.descriptor.digest
         if digest in self._wrong:
             return None
         if digest in self._shown:
-            return self._alive.get(key_of(layer))
-        return self._layers.layer_now(layer, source)
+            return self._alive.get(_key(layer, history))
+        opened = self._layers.layer_now(layer, source)
+        if opened is not None and history is not None:
+            history.note(layer)
+        return opened
 
     async def begin_layer(
-        self, layer: PackedLayer, source: BlobStreamer
+        self, layer: PackedLayer, source: BlobStreamer, history: History | None = None
     ) -> OpenLayer | PassingLayer | PublishedLayer:
         """Return the layer as soon as something of it may be shown; raises as `open_layer`."""
-        published = await self._find(layer, source)
+        published = await self._find(layer, source, history)
         if published is not None:
             return published
         if layer.descriptor.digest in self._shown:
-            return await self.open_whole(layer, source)
-        return await self._layers.begin_layer(layer, source)
+            return await self.open_whole(layer, source, history)
+        begun = await self._layers.begin_layer(layer, source)
+        if history is not None:
+            history.note(layer)
+        return begun
 
     async def open_layer(
-        self, layer: PackedLayer, source: BlobStreamer
+        self, layer: PackedLayer, source: BlobStreamer, history: History | None = None
     ) -> OpenLayer | PublishedLayer:
         """Return the layer, with all that it has in it.
 
@@ -120,9 +152,12 @@ class IndexedLayers:
             ContentMismatch: as `LayerStore.open_layer`, or it is not as it was shown before.
             InvalidContent: it is no tar.
         """
-        return await self._find(layer, source) or await self.open_whole(layer, source)
+        found = await self._find(layer, source, history)
+        return found or await self.open_whole(layer, source, history)
 
-    async def open_whole(self, layer: PackedLayer, source: BlobStreamer) -> OpenLayer:
+    async def open_whole(
+        self, layer: PackedLayer, source: BlobStreamer, history: History | None = None
+    ) -> OpenLayer:
         """Return the layer itself, verified and unpacked; raises as `open_layer`."""
         self._check(layer)
         opened = await self._layers.open_layer(layer, source)
@@ -136,6 +171,8 @@ class IndexedLayers:
             elif self._shown.pop(digest, None) is not None:
                 logger.info("layer is as its published index says: digest=%s", digest)
         self._check(layer)
+        if history is not None:
+            history.note(layer)
         return opened
 
     async def peek_layer(self, layer: PackedLayer, source: BlobStreamer) -> Member | None:
@@ -158,10 +195,12 @@ class IndexedLayers:
         await self._layers.points.wait_stopped()
         await self._ranging.keeping.wait_idle()
 
-    async def _find(self, layer: PackedLayer, source: BlobStreamer) -> PublishedLayer | None:
+    async def _find(
+        self, layer: PackedLayer, source: BlobStreamer, history: History | None
+    ) -> PublishedLayer | None:
         """Return the layer as its published index shows it, if that is to be used."""
         self._check(layer)
-        key = key_of(layer)
+        key = _key(layer, history)
         opened = self._alive.get(key)
         if opened is not None and layer.descriptor.digest in self._shown:
             opened.source = source
@@ -170,7 +209,7 @@ class IndexedLayers:
             return opened
         if not self._may_show(layer, source):
             return None
-        return await self._flights.run(key, partial(self._open, layer, source))
+        return await self._flights.run(key, partial(self._open, layer, source, history))
 
     def _may_show(self, layer: PackedLayer, source: BlobStreamer) -> bool:
         descriptor = layer.descriptor
@@ -181,7 +220,9 @@ class IndexedLayers:
             return True
         return (self._directory(descriptor.digest) / FILE_NAME).exists()
 
-    async def _open(self, layer: PackedLayer, source: BlobStreamer) -> PublishedLayer | None:
+    async def _open(
+        self, layer: PackedLayer, source: BlobStreamer, history: History | None
+    ) -> PublishedLayer | None:
         if await self._layers.knows_layer(layer, source):
             return None
         digest = layer.descriptor.digest
@@ -200,10 +241,26 @@ class IndexedLayers:
             source,
             self._limiter,
             partial(self.open_whole, layer, source),
+            self._shared(layer, published, history),
         )
-        self._alive[key_of(layer)] = self._recent[key_of(layer)] = opened
+        key = _key(layer, history)
+        self._alive[key] = self._recent[key] = opened
+        if history is not None:
+            history.note(layer)
         logger.info("layer is shown by its published index: digest=%s", digest)
         return opened
+
+    def _shared(
+        self, layer: PackedLayer, published: Published, history: History | None
+    ) -> SharedFiles | None:
+        if published.digests is None or history is None:
+            return None
+
+        async def find() -> Sequence[Donor]:
+            earlier = history.earlier(layer)
+            return await find_donors(earlier, self._layers.opened, self._store, self._limiter)
+
+        return SharedFiles(published.index, published.digests, find, self._limiter)
 
     def _condemn(self, digest: Digest) -> None:
         """Show a layer no more that was shown as it is not."""
@@ -226,3 +283,11 @@ class IndexedLayers:
 
     def _directory(self, digest: Digest) -> Path:
         return self._store.root / "orasfs" / "layers" / digest.algorithm / digest.hex
+
+
+def _key(layer: PackedLayer, history: History | None) -> Hashable:
+    """Return all that it depends on how a layer is shown by its published index."""
+    vouched = layer.descriptor.annotations.get(ANNOTATION_INDEX)
+    if vouched is None or history is None:
+        return key_of(layer)
+    return key_of(layer), vouched, history.origin

@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 class LayerStore:
-    """Opens layers, unpacking those that are not yet unpacked.
+    """Opens layers, unpacking those that are not yet unpacked; `opened` has those that are open.
 
     Args:
         store: where unpacked layers are.
@@ -86,7 +86,7 @@ class LayerStore:
         self._flights: SingleFlight[OpenLayer] = SingleFlight(nursery)  # by what is judged
         self._finding: SingleFlight[OpenLayer | None] = SingleFlight(nursery)  # by digest
         self._passes: dict[Digest, Unpacking] = {}
-        self._opened = OpenLayers()
+        self.opened = OpenLayers()
         self._verdicts = Verdicts()
         self._peeked: LRUCache[Hashable, Member | None] = LRUCache(_PEEKED)
         ranging = Ranging(nursery, limiter, counters, self._is_stopping)
@@ -95,13 +95,13 @@ class LayerStore:
         self.points = SeekPoints(store, ranging, points or PointOptions())
 
     def __repr__(self) -> str:
-        return f"<LayerStore {len(self._opened)} open>"
+        return f"<LayerStore {len(self.opened)} open>"
 
     def layer_now(
         self, layer: PackedLayer, source: BlobStreamer | None = None
     ) -> OpenLayer | None:
         """Return the layer if it is unpacked and was found good, without waiting; else None."""
-        opened = self._opened.get(layer.descriptor.digest)
+        opened = self.opened.get(layer.descriptor.digest)
         if opened is None:
             if layer.descriptor.digest in self._passes:
                 return None
@@ -119,7 +119,7 @@ class LayerStore:
         """Return the layer as soon as something of it may be shown; raises as `open_layer`."""
         self._verdicts.check(layer)
         digest = layer.descriptor.digest
-        if self._opened.get(digest) is not None:
+        if self.opened.get(digest) is not None:
             return await self.open_layer(layer, source)
         if digest not in self._passes and await self._look(layer, source) is not None:
             return await self.open_layer(layer, source)
@@ -138,10 +138,10 @@ class LayerStore:
             ContentRefused: its members would leave `layer.root`.
         """
         self._verdicts.check(layer)
-        opened = self._opened.get(layer.descriptor.digest)
+        opened = self.opened.get(layer.descriptor.digest)
         if opened is not None and self._verdicts.is_known(layer):
             opened.source = source
-            self._opened.use(layer.descriptor.digest, opened)
+            self.opened.use(layer.descriptor.digest, opened)
             await trio.lowlevel.checkpoint()
             return opened
         return await self._flights.run(key_of(layer), partial(self._open, layer, source))
@@ -164,7 +164,7 @@ class LayerStore:
 
     def relax(self) -> None:
         """Let go of the layers that are open only because they may be of use again."""
-        self._opened.relax()
+        self.opened.relax()
 
     def stop(self) -> None:
         """Tell the unpacking that is under way to end; returns at once."""
@@ -201,7 +201,7 @@ class LayerStore:
     async def _obtain(self, layer: PackedLayer, source: BlobStreamer) -> OpenLayer:
         """Open what is unpacked, else wait until it is."""
         digest = layer.descriptor.digest
-        opened = self._opened.get(digest)
+        opened = self.opened.get(digest)
         if opened is None and digest not in self._passes:
             opened = await self._look(layer, source)
         if opened is not None:
@@ -230,7 +230,7 @@ class LayerStore:
         """Open a layer by its table of contents."""
         digest = layer.descriptor.digest
         listed = await self._tocs.open(layer, source, self._directory(digest))
-        opened = self._opened.get(digest)
+        opened = self.opened.get(digest)
         if listed is None or opened is not None:
             return opened
         return self._enter(layer, listed.unpacked, listed.ranged)
@@ -239,7 +239,7 @@ class LayerStore:
         """Open a layer that is unpacked."""
         digest = layer.descriptor.digest
         unpacked = await self._in_thread(partial(unpack.open_unpacked, self._directory(digest)))
-        opened = self._opened.get(digest)
+        opened = self.opened.get(digest)
         if opened is None:
             return None if unpacked is None else self._enter(layer, unpacked)
         if unpacked is not None and unpacked.slab_fd >= 0:
@@ -275,13 +275,13 @@ class LayerStore:
     def _keep(self, layer: PackedLayer, sealed: SealedLayer) -> None:
         """Have a layer open until it has its final names, which it is given some time later."""
         digest = layer.descriptor.digest
-        opened = self._opened.get(digest)
+        opened = self.opened.get(digest)
         if opened is None:
             self._enter(layer, sealed.unpacked)
         else:
             os.close(sealed.unpacked.slab_fd)  # what is open takes that of the pass
             self.points.consider(opened, self._directory(digest))
-        self._opened.hold(digest, sealed)
+        self.opened.hold(digest, sealed)
         self._store.pending.add(sealed, subject=digest, may_wait=True)
 
     def _enter(
@@ -290,7 +290,7 @@ class LayerStore:
         directory = self._directory(layer.descriptor.digest)
         ranged = ranged or self._tocs.ranged(unpacked.chunks, layer.descriptor, directory)
         opened = OpenLayer(unpacked, self, self._store, self._limiter, layer, ranged)
-        self._opened.use(layer.descriptor.digest, opened)
+        self.opened.use(layer.descriptor.digest, opened)
         self._store.touch(directory / unpack.SLAB_NAME)
         self.points.consider(opened, directory)
         return opened

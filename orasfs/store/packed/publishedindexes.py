@@ -37,6 +37,7 @@ from orasfs.tree.publishedindex import (
     MEDIA_TYPE,
     Published,
     decode,
+    is_vouched_for,
 )
 
 logger = logging.getLogger(__name__)
@@ -114,7 +115,7 @@ class PublishedIndexes:
         if told is None:
             learn = partial(self._learn, layer.manifest, source)
             told = await self._flights.run(layer.manifest, learn)
-        for blob in _indexes_of(told, layer):
+        for blob in sorted(_indexes_of(told, layer), key=partial(_is_doubtful, layer)):
             try:
                 return await self._take(blob, layer, source, directory)
             except OrasfsError as error:
@@ -202,6 +203,11 @@ async def _ask(subject: Digest, source: Referred) -> tuple[Manifest, ...]:
 
 def _is_likely(manifest: Descriptor) -> bool:
     return manifest.artifact_type == ARTIFACT_TYPE and manifest.size <= _MAX_MANIFEST_BYTES
+
+
+def _is_doubtful(layer: PackedLayer, index: Descriptor) -> bool:
+    """Tell whether the artifact does not vouch for an index."""
+    return not is_vouched_for(layer.descriptor, index.digest)
 
 
 def _indexes_of(manifests: Iterable[Manifest], layer: PackedLayer) -> Iterator[Descriptor]:

@@ -1,12 +1,13 @@
 """A layer that is shown by the index that is published beside it.
 
-Owns where its bytes are: in parts of the blob, each checked against the digest that the published
-index has for it, until one does not fit. Then the layer itself is asked for, whole, and what that
-tells holds from then on.
+Owns where its bytes are: in earlier layers that have the same file, if the artifact vouches for
+the index; else in parts of the blob, each checked against the digest that the published index has
+for it, until one does not fit. Then the layer itself is asked for, whole, and what that tells
+holds from then on.
 
-INVARIANT: no digest that the artifact names vouches for a published index, so nothing that comes
-of one counts as verified. What a pass makes is only used once it was found to have the same
-members in the same places.
+INVARIANT: nothing that comes of a published index counts as verified: even where the artifact
+names it, nobody has compared it with the layer. What a pass makes is only used once it was found
+to have the same members in the same places.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from orasfs.oci.storage import BlobStream, BlobStreamer
 from orasfs.store.packed.members import Files, MemberReader
 from orasfs.store.packed.openlayer import OpenLayer
 from orasfs.store.packed.rangedlayer import RangedLayer
+from orasfs.store.packed.sharedfiles import SharedFiles, SharingReader
 from orasfs.tree.layerindex import LayerIndex
 from orasfs.tree.layers import TarReader
 from orasfs.tree.publishedindex import Published
@@ -37,6 +39,7 @@ class PublishedLayer:
         source: where they come from.
         limiter: of threads that read members.
         pass_whole: returns the layer itself, if it is as the index says.
+        shared: what it shares with earlier layers, if anything may be shared.
 
     Attributes:
         digest: of the layer's blob.
@@ -51,11 +54,13 @@ class PublishedLayer:
         source: BlobStreamer,
         limiter: trio.CapacityLimiter,
         pass_whole: PassWhole,
+        shared: SharedFiles | None = None,
     ) -> None:
         self._index = published.index
         self._ranged: RangedLayer | None = ranged
         self._limiter = limiter
         self._pass_whole = pass_whole
+        self._shared = shared
         self._whole: OpenLayer | None = None
         self.digest = digest
         self.source = source
@@ -82,11 +87,18 @@ class PublishedLayer:
         """Return none: a published index names no blobs."""
         return None
 
-    def open_member(self, ordinal: int) -> MemberReader:
+    def open_member(self, ordinal: int) -> MemberReader | SharingReader:
         """Open the bytes of a file member."""
-        index = self._index
+        index, shared = self._index, self.sharing()
         size, place = index.size_of(ordinal), index.place(ordinal)
-        return MemberReader(self, size, place, index.extents(ordinal), self._limiter)
+        own = MemberReader(self, size, place, index.extents(ordinal), self._limiter)
+        if shared is None or not shared.may_have(ordinal):
+            return own
+        return SharingReader(own, self.sharing, ordinal)
+
+    def sharing(self) -> SharedFiles | None:
+        """Return what is shared with earlier layers: nothing once the layer itself is wanted."""
+        return None if self._ranged is None else self._shared
 
     async def wait_for_more(self) -> None:
         """Wait for nothing: all is told."""
