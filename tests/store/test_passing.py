@@ -334,7 +334,7 @@ async def test_random_access_is_used_where_bytes_are_gone(tmp_path: Path) -> Non
         def read_now(self, _start: int, _stop: int) -> None:
             return None
 
-        async def read(self, _source: BlobStreamer, start: int, stop: int) -> bytes:
+        async def read(self, _source: BlobStreamer, start: int, stop: int, _gap: int) -> bytes:
             await trio.lowlevel.checkpoint()
             return TAR[start:stop]
 

@@ -14,6 +14,7 @@ from orasfs.staging.layerblob import Compression
 from orasfs.store.packed.publishedlayer import PublishedLayer
 from orasfs.store.repository import CachedRepository
 from orasfs.tree.layers import Layer
+from orasfs.tree.publishedindex import decode
 from tests.fakes.source import MemorySource
 from tests.support.archives import directory, files, tar_of
 from tests.support.caches import LAZY, cache_at, content, forget_bytes, place_of
@@ -88,6 +89,27 @@ async def test_only_what_changed_is_fetched_where_the_artifact_names_the_index(
     await world.unpack()
     second = world.second()
     assert 0 < await read(world, second) < 0.6 * WHOLE, "chunks are a MiB or less"
+
+
+async def test_what_is_between_files_that_changed_is_not_fetched_with_them(
+    tmp_path: Path,
+) -> None:
+    """They are read as if somebody read on and on, with gaps."""
+    first = {f"docs/{number:03}": os.urandom(130_000) for number in range(120)}
+    others = {f"docs/{number:03}": os.urandom(130_000) for number in range(0, 120, 6)}
+    tar, tar_after = (tar_of(directory("docs"), *files(each)) for each in (first, first | others))
+    world = World(tmp_path)
+    world.first = publish(packed(tar=tar), b"\0", source=world.source, tar=tar)
+    await world.unpack()
+    blob = packed(tar=tar_after)
+    second = publish(blob, source=world.source, tar=tar_after, is_vouched=True)
+    chunks = decode(published(blob), second.layer.descriptor, "docs").chunks
+    async with cache_at(tmp_path, LAZY) as cache:
+        opened = await cache.repository(world.source, "host", "a").open_layer(second.layer)
+        for path, wanted in (first | others).items():
+            assert await content(opened, path) == wanted
+    of_a_file = 2 + 130_000 * len(chunks) / len(tar_after)
+    assert second.bytes_of_layer < len(others) * of_a_file * len(blob) / len(chunks)
 
 
 async def test_index_that_the_artifact_does_not_name_shares_nothing(world: World) -> None:

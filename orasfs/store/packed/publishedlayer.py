@@ -20,7 +20,7 @@ from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStream, BlobStreamer
 from orasfs.store.packed.members import Files, MemberReader
 from orasfs.store.packed.openlayer import OpenLayer
-from orasfs.store.packed.rangedlayer import RangedLayer
+from orasfs.store.packed.rangedlayer import MAX_GAP_CHUNKS, RangedLayer
 from orasfs.store.packed.sharedfiles import SharedFiles, SharingReader
 from orasfs.tree.layerindex import LayerIndex
 from orasfs.tree.layers import TarReader
@@ -115,7 +115,9 @@ class PublishedLayer:
         if self._ranged is None:
             return None
         source = self.source if self.source.is_trusted else _NoParts()
-        return _UntilWrong(self._ranged.reader(source))
+        # What lies between files that are not shared is of files that are.
+        is_shared = self._shared is not None and self._shared.has_donors
+        return _UntilWrong(self._ranged.reader(source, 1 if is_shared else MAX_GAP_CHUNKS))
 
     async def obtain(self, stop: int) -> Files:
         """Have the layer itself.

@@ -27,7 +27,7 @@ _FIRST_AHEAD_BYTES = 128 * 1024
 _MAX_FETCH_BYTES = 8 * 1024 * 1024
 _MAX_MADE_BYTES = 32 * 1024 * 1024
 _MAX_GAP_BYTES = 64 * 1024  # between chunks, that is fetched rather than asked around
-_MAX_GAP_CHUNKS = 8
+MAX_GAP_CHUNKS = 8
 _HELD_BYTES = 32 * 1024 * 1024
 _FETCHES = 8  # at once
 _EDGES = 16  # readers that are followed
@@ -88,9 +88,12 @@ class RangedLayer:
     def __repr__(self) -> str:
         return f"<RangedLayer {self._good.count(1)} of {len(self._good)} chunks>"
 
-    def reader(self, source: BlobStreamer) -> "RangedReader":
-        """Return a reader that fetches from `source`."""
-        return RangedReader(self, source)
+    def reader(self, source: BlobStreamer, gap: int = MAX_GAP_CHUNKS) -> "RangedReader":
+        """Return a reader that fetches from `source`.
+
+        Who goes on behind what was fetched last, or less than `gap` chunks further, gets more.
+        """
+        return RangedReader(self, source, gap)
 
     def read_now(self, start: int, stop: int) -> bytes | None:
         """Return bytes of these addresses if they are at hand."""
@@ -99,13 +102,13 @@ class RangedLayer:
             return None
         return self._parts.read_now(start, stop)
 
-    async def read(self, source: BlobStreamer, start: int, stop: int) -> bytes:
-        """Return bytes of these addresses; see `TarReader.read`."""
+    async def read(self, source: BlobStreamer, start: int, stop: int, gap: int) -> bytes:
+        """Return bytes of these addresses; see `TarReader.read`, and `reader`."""
         numbers = self._chunks.span(start, stop)
         held: Mapping[int, bytes] | None = None
         while held is None:
             for number in numbers:
-                await self._obtain(number, numbers.stop, source)
+                await self._obtain(number, numbers.stop, source, gap)
             held = self._collect(numbers)
         work = partial(self._parts.read, start, stop, held)
         return await trio.to_thread.run_sync(work, limiter=self._ranging.limiter)
@@ -116,12 +119,12 @@ class RangedLayer:
         held = {number: self._held[number] for number in wanted if number in self._held}
         return held if len(held) == len(wanted) else None
 
-    async def _obtain(self, number: int, wanted_stop: int, source: BlobStreamer) -> None:
+    async def _obtain(self, number: int, wanted_stop: int, source: BlobStreamer, gap: int) -> None:
         """Have a chunk; what is wanted next, and lies next to it, is fetched with it."""
         while not self._good[number] and number not in self._held:
             flight = self._flying.get(number)
             if flight is None:
-                flight = self._begin(number, wanted_stop, source)
+                flight = self._begin(number, wanted_stop, source, gap)
             await flight.done.wait()
             outcome = flight.outcome
             if outcome is not None and outcome.error is not None:
@@ -130,9 +133,9 @@ class RangedLayer:
                 if outcome.failed is None or outcome.failed == number:
                     raise copy.copy(outcome.error) from outcome.error
 
-    def _begin(self, number: int, wanted_stop: int, source: BlobStreamer) -> _Flight:
+    def _begin(self, number: int, wanted_stop: int, source: BlobStreamer, gap: int) -> _Flight:
         """Begin to fetch a chunk, and those behind it that are worth the same request."""
-        ahead = self._ahead(number)
+        ahead = self._ahead(number, gap)
         chunks, stop = self._chunks, number + 1
         begin, end = chunks.blob_range(number)
         made_stop = chunks.start(number) + _MAX_MADE_BYTES
@@ -152,9 +155,9 @@ class RangedLayer:
         self._ranging.nursery.start_soon(self._fly, flight, source)
         return flight
 
-    def _ahead(self, number: int) -> int:
+    def _ahead(self, number: int, gap: int) -> int:
         """Return how much whoever reads this chunk now will want."""
-        for edge in range(number, max(number - _MAX_GAP_CHUNKS, -1), -1):
+        for edge in range(number, max(number - gap, -1), -1):
             if edge in self._edges:
                 return int(self._edges.pop(edge))
         return 0
@@ -184,9 +187,10 @@ class RangedLayer:
 class RangedReader:
     """A ranged layer with a source; implements `orasfs.tree.layers.TarReader`."""
 
-    def __init__(self, layer: RangedLayer, source: BlobStreamer) -> None:
+    def __init__(self, layer: RangedLayer, source: BlobStreamer, gap: int) -> None:
         self._layer = layer
         self._source = source
+        self._gap = gap
 
     def __repr__(self) -> str:
         return f"<RangedReader {self._layer!r}>"
@@ -202,4 +206,4 @@ class RangedReader:
             ContentMismatch: the source has something else.
             Unreachable: and whatever else the source raises.
         """
-        return await self._layer.read(self._source, start, stop)
+        return await self._layer.read(self._source, start, stop, self._gap)

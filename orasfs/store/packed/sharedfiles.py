@@ -78,6 +78,11 @@ class SharedFiles:
         donors = "unknown" if self._matches is None else len(self._matches)
         return f"<SharedFiles with {donors} donors>"
 
+    @property
+    def has_donors(self) -> bool:
+        """Whether there are earlier layers with anything at the same paths, as far as is known."""
+        return bool(self._matches)
+
     def may_have(self, ordinal: int) -> bool:
         """Tell whether a file may be shared, as far as that is known."""
         is_possible = self._matches is None or bool(self._matches)
