@@ -137,6 +137,7 @@ class VersionFiles:
 
     def _verify_pull(self) -> None:
         self._changes.verify(self._reader.path(self._place) / PACK_TITLE)
+        self._reader.unmount()
 
     def _second(self) -> bytes:
         return manifest_of(self._lab.registry, _REPOSITORY, _TAG)

@@ -15,6 +15,7 @@ from scripts.benchmarks.seekable import publish_repacked
 from scripts.benchmarks.session import Session
 from scripts.benchmarks.shaping import Shape
 from scripts.benchmarks.versionfiles import VersionFiles
+from scripts.benchmarks.versionindexes import VersionIndexes
 
 PUSH, PULL = "push of the second version", "pull of the second version"
 LIMIT_PERCENT = 15.0
@@ -33,6 +34,7 @@ class SecondVersion:
         self._author = Session(lab, f"{self.name}-push")
         self._reader = Session(lab, f"{self.name}-pull")
         self._files = VersionFiles(lab, LIMIT_PERCENT)
+        self._indexes = VersionIndexes(lab, LIMIT_PERCENT)
         self._link: Link | None = None
         self._sent = self._received = self._layer = 0
 
@@ -52,6 +54,7 @@ class SecondVersion:
         files = sorted(path for path in root.rglob("*.dat") if not path.is_symlink())
         self._changes = Changes(root, lab.fresh_directory("changes"), files)
         self._files.prepare(self._link)
+        self._indexes.prepare(self._link, self._changes)
 
     def contenders(self) -> Sequence[Contender]:
         """Who makes the second version, and who had the first one and reads the second."""
@@ -59,6 +62,7 @@ class SecondVersion:
             Contender(PUSH, self._reset_push, self._push, self._verify_push),
             Contender(PULL, self._reset_pull, self._pull, self._verify_pull),
             *self._files.contenders(),
+            *self._indexes.contenders(),
         )
 
     def comparisons(self) -> Sequence[Comparison]:
@@ -68,12 +72,14 @@ class SecondVersion:
     def gauges(self) -> Sequence[Gauge]:
         """What passed, against the size of the whole second version."""
         whole = self._layer or 1
-        peaks = (self._author.peak(), self._reader.peak(), *self._files.peaks())
+        own = self._author.peak(), self._reader.peak()
+        peaks = (*own, *self._files.peaks(), *self._indexes.peaks())
         return (
             Gauge("second version, packed", self._layer / 2**20, "MiB"),
             Gauge("sent, of that", 100 * self._sent / whole, "%", LIMIT_PERCENT),
             Gauge("received, of that", 100 * self._received / whole, "%", LIMIT_PERCENT),
             *self._files.gauges(),
+            *self._indexes.gauges(),
             max(peaks, key=lambda peak: peak.value),
         )
 
@@ -82,12 +88,14 @@ class SecondVersion:
         self._author.clear()
         self._reader.clear()
         self._files.finish()
+        self._indexes.finish()
         self._lab.fresh_directory("changes")
 
     def _reset_push(self) -> None:
         """Have the first version, all of it, in the author's cache, and the changes in a draft."""
         self._reader.unmount()
         self._files.unmount()
+        self._indexes.unmount()
         self._lab.registry.put_manifest(_REPOSITORY, _TAG, self._manifest)
         self._author.clear()
         self._author.remount(self._place)
