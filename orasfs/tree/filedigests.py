@@ -74,7 +74,7 @@ class FileDigests:
     """
 
     def __init__(self, index: LayerIndex, digests: bytes | memoryview) -> None:
-        self._digests = bytes(digests)
+        self._digests = memoryview(digests)
         self._ordinals = array("I")  # of files
         start = 0
         for ordinal, _, has_digest, _ in _files(index):
@@ -93,7 +93,7 @@ class FileDigests:
         number = bisect_left(self._ordinals, ordinal)
         if number == len(self._ordinals) or self._ordinals[number] != ordinal:
             return None
-        found = self._digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
+        found = bytes(self._digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES])
         return None if found == _NONE else found
 
 

@@ -60,19 +60,17 @@ async def find_donors(
     """Return those of the layers that are unpacked, in the same order."""
     found: list[Donor] = []
     for digest in digests:
+        directory = store.root / "orasfs" / "layers" / digest.algorithm / digest.hex
         donor: Donor | None = opened.get(digest)
         if donor is None:
-            directory = store.root / "orasfs" / "layers" / digest.algorithm / digest.hex
             work = partial(_open, directory, store)
             donor = await trio.to_thread.run_sync(work, limiter=limiter)
         if donor is not None and donor.slab_fd >= 0:
+            store.touch(directory / unpack.SLAB_NAME)
             found.append(donor)
     return found
 
 
 def _open(directory: Path, store: ContentStore) -> UnpackedFiles | None:
     unpacked = unpack.open_unpacked(directory)
-    if unpacked is None:
-        return None
-    store.touch(directory / unpack.SLAB_NAME)
-    return UnpackedFiles(unpacked, store)
+    return None if unpacked is None else UnpackedFiles(unpacked, store)

@@ -260,7 +260,8 @@ class IndexedLayers:
             earlier = history.earlier(layer)
             return await find_donors(earlier, self._layers.opened, self._store, self._limiter)
 
-        return SharedFiles(published.index, published.digests, find, self._limiter)
+        nursery = self._ranging.nursery
+        return SharedFiles(published.index, published.digests, find, nursery, self._limiter)
 
     def _condemn(self, digest: Digest) -> None:
         """Show a layer no more that was shown as it is not."""

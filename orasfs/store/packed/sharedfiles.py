@@ -17,6 +17,7 @@ from typing import NoReturn, Protocol
 
 import trio
 
+from orasfs.aio import SingleFlight
 from orasfs.errors import OrasfsError, StorageFailure, Unsupported
 from orasfs.store.files import disk
 from orasfs.store.packed.members import Files, MemberReader
@@ -56,6 +57,7 @@ class SharedFiles:
         index: of the layer.
         digests: of its files, for which the artifact vouches.
         find: returns the donors; is called when the first file is wanted.
+        nursery: where they are found.
         limiter: of threads that read members.
     """
 
@@ -64,13 +66,14 @@ class SharedFiles:
         index: LayerIndex,
         digests: FileDigests,
         find: FindDonors,
+        nursery: trio.Nursery,
         limiter: trio.CapacityLimiter,
     ) -> None:
         self._index = index
         self._digests = digests
         self._find = find
         self._limiter = limiter
-        self._lock = trio.Lock()  # around the finding of donors
+        self._flights: SingleFlight[tuple[_Match, ...]] = SingleFlight(nursery)
         self._matches: tuple[_Match, ...] | None = None
         self._verdicts = bytearray(len(index))
 
@@ -108,18 +111,17 @@ class SharedFiles:
         if self._verdicts[ordinal] != _UNKNOWN:
             await trio.lowlevel.checkpoint()
             return
-        matches = await self._have_matches()
+        matches = self._matches
+        if matches is None:
+            matches = await self._flights.run("donors", self._find_matches)
         work = partial(self._judge, ordinal, matches)
         for number, verdict in await trio.to_thread.run_sync(work, limiter=self._limiter):
             if self._verdicts[number] == _UNKNOWN:  # nobody has dropped it meanwhile
                 self._verdicts[number] = verdict
 
-    async def _have_matches(self) -> Sequence[_Match]:
-        async with self._lock:
-            if self._matches is None:
-                donors = await self._find()
-                work = partial(_match, self._index, donors)
-                self._matches = await trio.to_thread.run_sync(work, limiter=self._limiter)
+    async def _find_matches(self) -> tuple[_Match, ...]:
+        work = partial(_match, self._index, await self._find())
+        self._matches = await trio.to_thread.run_sync(work, limiter=self._limiter)
         return self._matches
 
     def _judge(self, first: int, matches: Sequence[_Match]) -> list[tuple[int, int]]:
