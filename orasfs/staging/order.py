@@ -51,7 +51,8 @@ class Order:
         tag: "" if the draft has no valid tag for a name.
         expected: what the tag must name.
         version: returns the draft's fingerprint. Blocks.
-        take: returns fingerprint and content of the draft. Blocks.
+        take: returns fingerprint and content of the draft. Blocks. Without the former where it
+            gets a tag at once: nobody compares it then.
         mounts_from: repositories of that registry that may have its blobs.
         fetch_kept: returns the bytes of a layer of the base, if they can be had.
         origin: where it is copied from, if it is what its base is or its base's referrers are
@@ -144,7 +145,7 @@ def draft_version(draft: Draft) -> bytes:
 def _take(
     draft: Draft, defaults: PackSettings, base: Base | None, open_content: OpenContent
 ) -> Taken:
-    version = draft_version(draft)
+    version = b"" if draft.key.tag else draft_version(draft)
     captured = draft.capture()
     settings = draft.settings(captured, defaults, base.manifest if base else None)
     if draft.subject is not None:
@@ -192,7 +193,7 @@ def open_staged(key: ContentKey) -> BinaryIO:
     if not isinstance(key, Path):
         raise FileNotFoundError(f"no content {key!r}")
     fd = os.open(key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    return os.fdopen(fd, "rb", buffering=0)
+    return io.FileIO(fd)
 
 
 def _open_lower(read: ReadLower, key: ContentKey) -> BinaryIO:

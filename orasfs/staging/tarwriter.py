@@ -35,6 +35,12 @@ _MAX_RECORDS_BYTES = 1 << 20  # archive/tar's maxSpecialFileSize
 _NANOSECONDS = 1_000_000_000
 
 
+_OWNER = _DEVICE = b"0000000\x00" * 2
+_NO_CHECKSUM = b" " * 8  # as which it is counted
+_MAGIC_AND_NAMES = b"ustar\x0000" + bytes(64)
+_PADDING = bytes(12)
+
+
 class EntryType(Enum):
     """The type flags that a packed directory needs."""
 
@@ -211,10 +217,12 @@ def _record(key: bytes, value: bytes) -> bytes:
 
 def _block(entry: Entry, name: bytes, prefix: bytes) -> bytes:
     """Return the header block; what does not fit is cut or zero, its record having the value."""
-    fields = [_text(name, 100), _octal(entry.mode, 8), _octal(0, 8), _octal(0, 8)]
-    fields += [_octal(entry.size, 12), _octal(entry.mtime_seconds, 12), b" " * 8]
-    fields += [entry.type.value, _text(entry.target, 100), b"ustar\x0000", bytes(64)]
-    fields += [_octal(0, 8), _octal(0, 8), _text(prefix, _PREFIX_BYTES), bytes(12)]
+    fields = (
+        *(_text(name, 100), _octal(entry.mode, 8), _OWNER),
+        *(_octal(entry.size, 12), _octal(entry.mtime_seconds, 12), _NO_CHECKSUM),
+        *(entry.type.value, _text(entry.target, 100), _MAGIC_AND_NAMES, _DEVICE),
+        *(_text(prefix, _PREFIX_BYTES), _PADDING),
+    )
     return _with_checksum(b"".join(fields))
 
 
@@ -232,8 +240,10 @@ def _text(text: bytes, size: int) -> bytes:
     A reader that takes a slash at the field's end for a directory's would misread the member.
     """
     text = _ascii(text)
-    field = text[:size].ljust(size, b"\0")
-    if len(text) > size and field.endswith(b"/"):
+    if len(text) <= size:
+        return text.ljust(size, b"\0")
+    field = text[:size]
+    if field.endswith(b"/"):
         end = len(text[: size - 1].rstrip(b"/"))
         field = field[:end] + b"\0" + field[end + 1 :]
     return field

@@ -41,7 +41,8 @@ class Becoming:
         self._draft = draft
         self._found: dict[Path, Node | None] = {(): artifact}
         self._done: dict[Ino, None] = {}
-        for ino, node in self._staged():
+        self._known = self._staged()
+        for ino, node in self._known:
             if isinstance(node, DraftTopNode):
                 inodes.replace(ino, artifact)
                 self._done[ino] = None
@@ -51,16 +52,20 @@ class Becoming:
 
         What was looked up meanwhile, in a directory whose turn had not come, is left then, too.
         """
-        while staged := self._staged():
+        staged, self._known = self._known, ()
+        while staged:
             for number, (ino, node) in enumerate(staged):
-                if number % _AT_ONCE == _AT_ONCE - 1:
+                if number % _AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()  # others are not to wait for thousands
+                if ino in self._done:
+                    continue
                 self._done[ino] = None
                 path = _path(node, self._draft)
                 new = await walk(self._found, path) if path is not None else None
-                if self._inodes.lookups(ino):
+                if self._inodes.lookups(ino) and _is_of(self._inodes.node(ino), self._draft):
                     reason = "it was in a draft, which is committed"
                     self._inodes.replace(ino, new or BrokenNode(node.key, node.errors, reason))
+            staged = self._staged()
         return list(self._done)
 
     def _staged(self) -> Sequence[tuple[Ino, Node]]:
