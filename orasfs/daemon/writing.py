@@ -33,7 +33,7 @@ from orasfs.staging.namespaces import LocalNamespaces
 from orasfs.staging.order import Order, full_name, make_order
 from orasfs.staging.pack import PackSettings
 from orasfs.store.cache import Cache
-from orasfs.store.packed.unpack import open_unpacked
+from orasfs.store.packed.unpack import directory_of, open_unpacked
 from orasfs.vfs.drafts import Drafts
 from orasfs.vfs.namespace import LAYOUT_PREFIX
 from orasfs.vfs.tagging import Tagging
@@ -141,8 +141,7 @@ class CachedIndexes:
 
     def _unpacked(self, digest: Digest) -> MadeIndex | None:
         """Return the index of a layer that is unpacked, without digests of its files."""
-        layers = self._cache.root / "orasfs" / "layers"
-        unpacked = open_unpacked(layers / digest.algorithm / digest.hex)
+        unpacked = open_unpacked(directory_of(self._cache.root, digest))
         if unpacked is None:
             return None
         if unpacked.slab_fd >= 0:

@@ -250,12 +250,13 @@ class Committer:
         report.progress.phase = Phase.PUSHING
         order = await self._prepare(draft)
         target = self._target(order.registry, order.repository)
+        is_put_later = order.subject is None and not order.tag
+        version = await trio.to_thread.run_sync(order.version) if is_put_later else b""
         if order.is_copy and order.origin is not None:
             uploaded = await self._copy(order, order.origin, target, report)
-            version = await trio.to_thread.run_sync(order.version)
         else:
-            version, uploaded = await self._upload(order, target, report)
-        if order.subject is None and not order.tag:
+            uploaded = await self._upload(order, target, report)
+        if is_put_later:
             referrer = None
             if self._publisher is not None and not order.is_copy:
                 referrer = await self._publisher.prepare(uploaded, target, report.progress)
@@ -268,24 +269,22 @@ class Committer:
         if not order.is_copy:
             await self._publish_indexes(uploaded, None, target, report)
 
-    async def _upload(
-        self, order: Order, target: Target, report: Report
-    ) -> tuple[bytes, Uploaded]:
+    async def _upload(self, order: Order, target: Target, report: Report) -> Uploaded:
         """Make and bring the blobs; if the artifact is its base still, also what refers to it."""
-        version, staged = await trio.to_thread.run_sync(order.take)
+        staged = await trio.to_thread.run_sync(order.take)
         make_index = self._publisher.make if self._publisher is not None else None
         around = order.surroundings(self._mounts_from(order), self._now, make_index)
         uploaded = await upload(staged, target, around, report.progress)
         origin = order.origin
         if origin is None or not origin.with_referrers:
-            return version, uploaded
+            return uploaded
         if origin.root.digest != uploaded.descriptor.digest:
             report.progress.warnings += (
                 "it is not what it was copied from, so what refers to that is not copied",
             )
         else:
             await self._copy(order, origin, target, report)
-        return version, uploaded
+        return uploaded
 
     async def _copy(
         self, order: Order, origin: Origin, target: Target, report: Report

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from orasfs.errors import Busy
+from orasfs.errors import Aborted, Busy
 from orasfs.oci.digest import Digest
 from orasfs.oci.manifest import Manifest
 from orasfs.staging import localdisk, settings
@@ -130,6 +130,15 @@ class Draft:
         """
         if self.is_committing:
             raise Busy(f"{self.key} is being committed")
+
+    def check_uncommitted(self) -> None:
+        """End what is done ahead of a commit when that begins, which needs the processor.
+
+        Raises:
+            Aborted: it has begun.
+        """
+        if self.is_committing:
+            raise Aborted(f"{self.key}: it is committed by now")
 
     def note_writer(self, opened: OpenStaged) -> None:
         """Count an open file as long as it is open, if it is open for writing."""

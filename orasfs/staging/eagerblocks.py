@@ -16,7 +16,7 @@ from functools import partial
 
 import trio
 
-from orasfs.errors import Aborted, OrasfsError
+from orasfs.errors import OrasfsError
 from orasfs.staging.blocks import Block, Stretch, cut
 from orasfs.staging.draft import Draft
 from orasfs.staging.layerblob import Compression
@@ -106,25 +106,20 @@ class EagerBlocks:
         packed = [layer for layer in layers if layer.compression is Compression.GZIP]
         found: dict[int, Block] = {}
         for block in (block for layer in packed for block in cut(layer.pieces())):
-            _check(draft)
+            trio.from_thread.check_cancelled()
+            draft.check_uncommitted()
             found[_hint(block)] = block
         seconds = time.monotonic() - started
         new = [block for hint, block in found.items() if hint not in filled.seen]
         filled.seen = set(found)
         for block in new:
-            _check(draft)
+            trio.from_thread.check_cancelled()
+            draft.check_uncommitted()
             content = _read(block)
             if content is not None:
                 draft.blocks.add(content)
         logger.debug("compressed early draft=%s blocks=%d", draft.key, len(new))
         return seconds
-
-
-def _check(draft: Draft) -> None:
-    """End what is done ahead of a commit when that begins: it needs the processor."""
-    trio.from_thread.check_cancelled()
-    if draft.is_committing:
-        raise Aborted(f"{draft.key}: it is committed by now")
 
 
 def _hint(block: Block) -> int:

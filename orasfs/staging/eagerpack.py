@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import trio
 
-from orasfs.errors import Aborted, OrasfsError
+from orasfs.errors import OrasfsError
 from orasfs.staging import contents
 from orasfs.staging.contents import FileContent, LocalBlob, OpenContent
 from orasfs.staging.draft import Draft
@@ -159,8 +159,7 @@ def _until_committing(draft: Draft) -> OpenContent:
     """Open staged files until the draft is committed, which has the processor for itself."""
 
     def open_content(key: ContentKey, opened: Callable[[ContentKey], BinaryIO]) -> BinaryIO:
-        if draft.is_committing:
-            raise Aborted(f"{draft.key}: it is committed by now")
+        draft.check_uncommitted()
         return opened(key)
 
     return partial(open_content, opened=open_staged)

@@ -31,7 +31,6 @@ from orasfs.staging.surroundings import FetchKept, MakeIndex, Surroundings
 from orasfs.staging.tree import ContentKey
 from orasfs.staging.upload import MountsFrom
 
-Taken = tuple[bytes, Staged]
 ReadLower = Callable[[str], Awaitable[bytes]]
 
 
@@ -51,8 +50,7 @@ class Order:
         tag: "" if the draft has no valid tag for a name.
         expected: what the tag must name.
         version: returns the draft's fingerprint. Blocks.
-        take: returns fingerprint and content of the draft. Blocks. Without the former where it
-            gets a tag at once: nobody compares it then.
+        take: returns the content of the draft. Blocks.
         mounts_from: repositories of that registry that may have its blobs.
         fetch_kept: returns the bytes of a layer of the base, if they can be had.
         origin: where it is copied from, if it is what its base is or its base's referrers are
@@ -67,7 +65,7 @@ class Order:
     tag: str
     expected: Expectation
     version: Callable[[], bytes] = field(repr=False)
-    take: Callable[[], Taken] = field(repr=False)
+    take: Callable[[], Staged] = field(repr=False)
     mounts_from: tuple[str, ...] = ()
     fetch_kept: FetchKept = field(default=fetch_nothing, repr=False)
     origin: Origin | None = None
@@ -144,15 +142,14 @@ def draft_version(draft: Draft) -> bytes:
 
 def _take(
     draft: Draft, defaults: PackSettings, base: Base | None, open_content: OpenContent
-) -> Taken:
-    version = b"" if draft.key.tag else draft_version(draft)
+) -> Staged:
     captured = draft.capture()
     settings = draft.settings(captured, defaults, base.manifest if base else None)
     if draft.subject is not None:
         settings = attached(settings, draft.subject, is_empty=not captured.tree.entries)
     config = draft.metadata_file(CONFIG)
     known = partial(_known, draft)
-    staged = Staged(
+    return Staged(
         captured.tree,
         settings,
         draft.directory,
@@ -162,7 +159,6 @@ def _take(
         known,
         draft.blocks.find,
     )
-    return version, staged
 
 
 def attached(settings: PackSettings, subject: Descriptor, *, is_empty: bool) -> PackSettings:

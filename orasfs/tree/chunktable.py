@@ -204,7 +204,7 @@ class ChunkTable:
         if self._form is Form.PLAIN:
             yield compressed
         elif self._form is Form.RESTARTS:
-            yield restarts.inflate(compressed, self._skipped[number] + self.length(number))
+            yield restarts.inflate(compressed, self.length(number))
         elif self._form is Form.WINDOWS:
             window = self._windows.window(number)
             yield from seekpoints.inflate(memoryview(compressed), self._bits[number], window)

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import trio
 
-from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.store.content.cas import ContentStore
 from orasfs.store.packed import unpack
-from orasfs.store.packed.memberfiles import MEDIA_TYPE
+from orasfs.store.packed.memberfiles import open_blob
 from orasfs.store.packed.openlayers import OpenLayers
 from orasfs.store.packed.sharedfiles import Donor
 from orasfs.tree.layerindex import LayerIndex
@@ -46,9 +45,7 @@ class UnpackedFiles:
 
     def open_blob(self, number: int) -> int | None:
         """Open a member that is a blob of its own; None if it is gone. The caller closes it."""
-        digest = self.index.blob(number)
-        size = self._store.size_of(digest)
-        return None if size is None else self._store.open(Descriptor(MEDIA_TYPE, digest, size))
+        return open_blob(self._store, self.index.blob(number))
 
 
 async def find_donors(
@@ -60,7 +57,7 @@ async def find_donors(
     """Return those of the layers that are unpacked, in the same order."""
     found: list[Donor] = []
     for digest in digests:
-        directory = store.root / "orasfs" / "layers" / digest.algorithm / digest.hex
+        directory = unpack.directory_of(store.root, digest)
         donor: Donor | None = opened.get(digest)
         if donor is None:
             work = partial(_open, directory, store)

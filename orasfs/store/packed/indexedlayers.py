@@ -32,6 +32,7 @@ from orasfs.store.content.cas import ContentStore
 from orasfs.store.fetching.counters import Counters
 from orasfs.store.layout import InPlace
 from orasfs.store.options import CacheOptions, Verify
+from orasfs.store.packed import unpack
 from orasfs.store.packed.donors import find_donors
 from orasfs.store.packed.layers import LayerStore
 from orasfs.store.packed.openlayer import OpenLayer, PassingLayer
@@ -283,7 +284,7 @@ class IndexedLayers:
             raise copy.copy(error) from error
 
     def _directory(self, digest: Digest) -> Path:
-        return self._store.root / "orasfs" / "layers" / digest.algorithm / digest.hex
+        return unpack.directory_of(self._store.root, digest)
 
 
 def _key(layer: PackedLayer, history: History | None) -> Hashable:

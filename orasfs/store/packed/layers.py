@@ -296,7 +296,7 @@ class LayerStore:
         return opened
 
     def _directory(self, digest: Digest) -> Path:
-        return self._store.root / "orasfs" / "layers" / digest.algorithm / digest.hex
+        return unpack.directory_of(self._store.root, digest)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         with telling(LocalWork()):

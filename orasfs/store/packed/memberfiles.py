@@ -202,3 +202,9 @@ class MemberFiles:
             ingest.unlink_if_same(file.fd, file.path)
             del self._own[number]
             os.close(file.fd)
+
+
+def open_blob(store: ContentStore, digest: Digest) -> int | None:
+    """Open a large file that has its final name; None if it is gone. The caller closes it."""
+    size = store.size_of(digest)
+    return None if size is None else store.open(Descriptor(MEDIA_TYPE, digest, size))

@@ -11,11 +11,10 @@ from typing import Protocol
 import trio
 
 from orasfs.errors import Unsupported
-from orasfs.oci.descriptor import Descriptor
 from orasfs.oci.digest import Digest
 from orasfs.oci.storage import BlobStreamer
 from orasfs.store.content.cas import ContentStore
-from orasfs.store.packed.memberfiles import MEDIA_TYPE
+from orasfs.store.packed.memberfiles import open_blob
 from orasfs.store.packed.members import Files, MemberReader
 from orasfs.store.packed.rangedlayer import RangedLayer
 from orasfs.store.packed.unpack import Unpacked
@@ -104,9 +103,7 @@ class OpenLayer:
 
     def open_blob(self, number: int) -> int | None:
         """Open a member that is a blob of its own; None if it is gone. The caller closes it."""
-        digest = self._index.blob(number)
-        size = self._store.size_of(digest)
-        return None if size is None else self._store.open(Descriptor(MEDIA_TYPE, digest, size))
+        return open_blob(self._store, self._index.blob(number))
 
     def open_member(self, ordinal: int) -> MemberReader:
         """Open the bytes of a file member."""

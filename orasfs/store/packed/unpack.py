@@ -34,6 +34,11 @@ CHUNKS_NAME = "index.chunks"
 _CHUNK_BYTES = 1024 * 1024
 
 
+def directory_of(root: Path, digest: Digest) -> Path:
+    """Return where an unpacked layer is in the cache at `root`."""
+    return root / "orasfs" / "layers" / digest.algorithm / digest.hex
+
+
 class _Summary(msgspec.Struct, frozen=True):
     """What an unpacked layer must be."""
 
